@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/**
+ * DOC: floor 1, host memory
+ *
+ * A *host* (struct vd_host) owns one PROT_NONE window into which every shareable memory object is
+ * mapped, and one notifier chain. The truth about a piece of memory is (object, offset).
+ *
+ * A pfn is (address - window base) >> page shift, taken modulo 2^56 bytes, so that memory used at
+ * its own address outside the window (private, foreign) has a pfn as well, and every pfn fits the
+ * 44 bits of a RISC-V PPN: one add brings it back to a host pointer.
+ *
+ * Lock order (outermost first): notifier events (one at a time a chain, no lock held while
+ * listeners are called) -> mem's update lock -> mmu lock -> device lock -> object lock.
+ */
+#ifndef VIADUCT_HOST_H
+#define VIADUCT_HOST_H
+
+#include <viaduct/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vd_host;
+struct vd_host_object;
+
+/* ---- the notifier chain ------------------------------------------------------------------ */
+
+enum vd_invalidate_reason {
+	VD_INVALIDATE_UNMAP,	/* the memory goes away */
+	VD_INVALIDATE_DISCARD,	/* its content goes, the range stays (punch hole, balloon) */
+	VD_INVALIDATE_PROTECT,	/* permissions shrink */
+	VD_INVALIDATE_MOVE,	/* other frames, same content */
+	VD_INVALIDATE_SLOT,	/* the slot set changes */
+	VD_INVALIDATE_RESET,	/* the device behind a BAR is reset or disabled */
+	VD_INVALIDATE_WRITE_PROTECT, /* writable entries become read-only (dirty log, snapshot) */
+};
+
+/**
+ * struct vd_invalidation - one event
+ * @object: the memory object, on a host's chain; NULL on a guest space's chain (see mem.h)
+ * @start: first byte: offset in @object, or guest physical address
+ * @length: bytes, not 0, does not wrap
+ * @blockable: whether listeners may sleep for long; if not, one that must returns -EAGAIN
+ * @reason: why
+ */
+struct vd_invalidation {
+	const struct vd_host_object *object;
+	uint64_t start;
+	uint64_t length;
+	bool blockable;
+	enum vd_invalidate_reason reason;
+};
+
+struct vd_listener;
+
+/**
+ * struct vd_listener_ops - a mirror of the memory map
+ * @invalidate_start: drop everything cached of the range and return only when nobody uses it any
+ *	more. 0, or -EAGAIN if it would have to sleep and @event is not blockable
+ * @invalidate_end: the change is done (or was given up); what comes in now is the new state. Optional
+ * @clear_young: forget that the range was used; true if it had been. Optional
+ * @test_young: true if the range was used since the last clear. Optional
+ * @release: the memory dies as a whole: drop everything and fault nothing in again. Optional
+ *
+ * Called without locks of the chain; may unregister itself from within.
+ */
+struct vd_listener_ops {
+	int (*invalidate_start)(struct vd_listener *listener, const struct vd_invalidation *event);
+	void (*invalidate_end)(struct vd_listener *listener, const struct vd_invalidation *event);
+	bool (*clear_young)(struct vd_listener *listener, const struct vd_invalidation *range);
+	bool (*test_young)(struct vd_listener *listener, const struct vd_invalidation *range);
+	void (*release)(struct vd_listener *listener);
+};
+
+/** struct vd_listener - embedded in the mirror; only @ops is the owner's */
+struct vd_listener {
+	const struct vd_listener_ops *ops;
+	struct vd_listener *next;
+	_Atomic uint32_t busy;
+	bool gone;
+};
+
+/**
+ * struct vd_notifier - a chain of listeners and the retry protocol
+ *
+ * Who installs a translation: (1) seq = vd_notifier_begin(), (2) looks the page up, (3) under its own
+ * lock, asks vd_notifier_retry(); if true it installs nothing and starts again. @seq is raised
+ * before @active drops, @active is raised before listeners are called: a leaf installed after a
+ * passed check is seen by the listener's zap, which takes the same lock.
+ */
+struct vd_notifier {
+	const struct vd_env *env;
+	struct vd_lock lock;		/* list and active ranges; never held over a callback */
+	struct vd_listener *_Atomic first;
+	_Atomic uint64_t seq;
+	_Atomic uint32_t active;	/* invalidations between start and end */
+	_Atomic uint32_t wake;		/* futex word: changes at each end */
+	_Atomic uint64_t low, high;	/* union of the active ranges; narrow enough for a retry check */
+	bool dead;
+};
+
+void vd_notifier_init(struct vd_notifier *notifier, const struct vd_env *env);
+void vd_notifier_fini(struct vd_notifier *notifier);
+
+/**
+ * vd_notifier_register() - add a listener, at the end: it is called after those already there
+ * Return: 0, -EINVAL without an invalidate_start, -ESHUTDOWN after release.
+ */
+int vd_notifier_register(struct vd_notifier *notifier, struct vd_listener *listener);
+
+/** vd_notifier_unregister() - remove it; on return no callback of it runs (but the caller's own) */
+void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *listener);
+
+/**
+ * vd_notifier_start() - before a change: every mirror drops the range
+ *
+ * May sleep if @event->blockable. When it fails, those already called have got their end and
+ * nothing has changed.
+ * Return: 0: the caller changes the memory, then calls vd_notifier_end() with the same event.
+ *	-EAGAIN: a listener would have to sleep.
+ */
+int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation *event);
+void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation *event);
+void vd_notifier_release(struct vd_notifier *notifier);
+bool vd_notifier_clear_young(struct vd_notifier *notifier, const struct vd_invalidation *range);
+bool vd_notifier_test_young(struct vd_notifier *notifier, const struct vd_invalidation *range);
+
+/** vd_notifier_armed() - whether anybody listens; one predictable branch */
+static inline bool vd_notifier_armed(const struct vd_notifier *notifier)
+{
+	return atomic_load_explicit(&notifier->first, memory_order_acquire) != NULL;
+}
+
+/** vd_notifier_begin() - step 1 of installing a translation; acquire pairs with end's release */
+static inline uint64_t vd_notifier_begin(const struct vd_notifier *notifier)
+{
+	return atomic_load_explicit(&notifier->seq, memory_order_acquire);
+}
+
+/** vd_notifier_retry() - step 3: whether the lookup since @seq may be stale for the range */
+bool vd_notifier_retry(const struct vd_notifier *notifier, uint64_t seq, uint64_t start,
+		       uint64_t length);
+
+/** vd_notifier_wait() - sleep until no active invalidation overlaps the range. No lock held. */
+void vd_notifier_wait(struct vd_notifier *notifier, uint64_t start, uint64_t length);
+
+/* ---- objects and the window --------------------------------------------------------------- */
+
+/** enum vd_page_kind - from the mapping, never from asking whether a page exists */
+enum vd_page_kind {
+	VD_PAGE_RAM = 1,  /* counted */
+	VD_PAGE_RESERVED, /* RAM hidden from the host: valid, never counted or marked */
+	VD_PAGE_DEVICE,	  /* never counted or marked */
+};
+
+/** enum vd_memory_type - how the host maps it; a table entry copies this */
+enum vd_memory_type {
+	VD_MEMORY_NORMAL,
+	VD_MEMORY_UNCACHED,	   /* device, strongly ordered */
+	VD_MEMORY_WRITE_COMBINING, /* device, prefetchable */
+};
+
+/**
+ * struct vd_host_page - what (object, offset) is right now
+ * @pfn: the page; VD_PFN_BAD if there is none
+ * @kind, @type: see above
+ * @writable: whether a store may be allowed *now* (a private mapping: only after a write fault)
+ * @run: bytes from the looked-up offset on (not rounded) for which pfn just counts up and the
+ *	rest holds alike; at least 1
+ */
+struct vd_host_page {
+	vd_pfn pfn;
+	enum vd_page_kind kind;
+	enum vd_memory_type type;
+	bool writable;
+	uint64_t run;
+};
+
+struct vd_host_config {
+	const struct vd_env *env;
+	uint64_t window_size; /* 0 for 1 TiB */
+	unsigned page_shift;  /* 0 for the host's own; at least that */
+};
+
+/**
+ * vd_host_create() - reserve the window (PROT_NONE, no memory is used)
+ * Return: 0, -ENOMEM, -EINVAL (page shift smaller than the host's).
+ */
+int vd_host_create(const struct vd_host_config *config, struct vd_host **host,
+		   struct vd_error *error);
+/** vd_host_destroy() - release listeners, then unmap. Objects still referenced stay valid as handles but are empty. */
+void vd_host_destroy(struct vd_host *host);
+const struct vd_env *vd_host_env(const struct vd_host *host);
+unsigned vd_host_page_shift(const struct vd_host *host);
+/** vd_host_notifier() - the host's chain; events carry (object, offset) */
+struct vd_notifier *vd_host_notifier(struct vd_host *host);
+/** vd_host_window_base() - for vd_host_pointer() in hot loops */
+uintptr_t vd_host_window_base(const struct vd_host *host);
+
+/** vd_host_pointer() - pfn to host pointer: one shift, a sign extension from bit 55, one add */
+static inline void *vd_host_pointer(uintptr_t window_base, vd_pfn pfn, unsigned page_shift)
+{
+	int64_t distance = (int64_t)(pfn.value << page_shift << 8) >> 8;
+
+	return (void *)(window_base + (uintptr_t)distance);
+}
+
+#define VD_HOST_HUGETLB 1u  /* 2 MiB hugetlb pages; -ENOMEM where the host has none */
+#define VD_HOST_SPARES 2u   /* keep spare frames so that vd_host_object_move() works */
+#define VD_HOST_READ_ONLY 4u
+
+/**
+ * vd_host_ram_create() - guest RAM in a sealed memfd, mapped into the window at a 1 GiB (if large
+ * enough, else 2 MiB) boundary; no page is allocated yet
+ * Return: 0, -ENOMEM, -EINVAL (size 0 or not a multiple of the page).
+ */
+int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, unsigned flags,
+		       struct vd_host_object **object, struct vd_error *error);
+
+/**
+ * vd_host_import() - map an existing descriptor into the window (duplicated; the caller keeps fd)
+ * @kind, @type: of all its pages
+ * @flags: VD_HOST_READ_ONLY
+ * A regular or memfd without F_SEAL_SHRINK can be truncated by its owner at any time: without the
+ * fault guard installed such a descriptor is refused.
+ * Return: 0, -EINVAL, -EACCES (descriptor does not allow what is asked), -EPERM (no guard), -ENOMEM.
+ */
+int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_offset,
+		   uint64_t size, enum vd_page_kind kind, enum vd_memory_type type, unsigned flags,
+		   struct vd_host_object **object, struct vd_error *error);
+
+/**
+ * vd_host_private() - memory of this process used at its own address (MAP_PRIVATE, anonymous,
+ * file-backed): lookups for reading never break copy-on-write and report it not writable; once a page
+ * was looked up for writing it counts as writable. Not unmapped by us.
+ */
+int vd_host_private(struct vd_host *host, const char *name, void *address, uint64_t size,
+		    unsigned flags, struct vd_host_object **object, struct vd_error *error);
+
+struct vd_host_object *vd_host_object_get(struct vd_host_object *object);
+/** vd_host_object_put() - last reference: invalidates the whole object, then unmaps it */
+void vd_host_object_put(struct vd_host_object *object);
+uint64_t vd_host_object_size(const struct vd_host_object *object);
+enum vd_page_kind vd_host_object_kind(const struct vd_host_object *object);
+const char *vd_host_object_name(const struct vd_host_object *object);
+struct vd_host *vd_host_object_host(const struct vd_host_object *object);
+/** vd_host_object_fd() - the descriptor to hand to another process, or -EBADF for private memory */
+int vd_host_object_fd(const struct vd_host_object *object);
+
+/**
+ * vd_host_object_lookup() - gfn_to_pfn's lower half: what is at (object, offset)
+ * @access: VD_READ or VD_READ|VD_WRITE
+ *
+ * Takes no reference: the result is good until an invalidation of the range; follow the retry
+ * protocol. Lock-free.
+ * Return: 0; -ERANGE outside the object; -EACCES write to read-only; -EFAULT nothing there any more.
+ */
+int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, unsigned access,
+			  struct vd_host_page *page);
+
+/*
+ * Changes to an object: each runs the host's chain (start, change, end). Return 0; -ERANGE, -EINVAL
+ * (not page-aligned), -EAGAIN (a listener could not sleep and @blockable was false), -EBUSY (pinned
+ * for longer than the owner's limit), -EOPNOTSUPP (kind does not support it), -ENOMEM. On error nothing changed.
+ */
+int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			   bool blockable);
+int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			   bool writable, bool blockable);
+/** vd_host_object_move() - same content in other frames (other pfns); needs VD_HOST_SPARES; old frames read as zero */
+int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			bool blockable);
+/** vd_host_object_resident() - bytes of the range that have memory behind them (counts pages) */
+int vd_host_object_resident(const struct vd_host_object *object, uint64_t offset, uint64_t length,
+			    uint64_t *bytes);
+
+/* ---- the fault guard ------------------------------------------------------------------------ */
+
+/**
+ * vd_host_guard_install() - opt-in, process-wide: SIGBUS and SIGSEGV inside a window of ours, on
+ * a thread that has a guard set, put a page of zeroes under the access and mark the guard, instead of
+ * ending the process. Everything else goes to the handlers that were there before.
+ * Return: 0, -errno of sigaction.
+ */
+int vd_host_guard_install(struct vd_error *error);
+void vd_host_guard_uninstall(void);
+
+/**
+ * struct vd_host_guard - one a thread, set once a run loop or request, never once an access
+ * @hits: raised by the handler at each lost page
+ * @notify: OR-ed with @notify_bits at a hit, if not NULL: a hart's request word
+ */
+struct vd_host_guard {
+	struct vd_host_guard *outer;
+	_Atomic uint32_t hits;
+	_Atomic uint32_t *notify;
+	uint32_t notify_bits;
+};
+void vd_host_guard_enter(struct vd_host_guard *guard);
+void vd_host_guard_leave(struct vd_host_guard *guard);
+
+/* ---- guest RAM: relaxed atomics and one copy function --------------------------------------- */
+
+#define VD_GUEST_ACCESSORS(bits)                                                                   \
+	static inline uint##bits##_t vd_guest_load##bits(const void *p)                            \
+	{                                                                                          \
+		return __atomic_load_n((const uint##bits##_t *)p, __ATOMIC_RELAXED);               \
+	}                                                                                          \
+	static inline void vd_guest_store##bits(void *p, uint##bits##_t value)                     \
+	{                                                                                          \
+		__atomic_store_n((uint##bits##_t *)p, value, __ATOMIC_RELAXED);                    \
+	}
+VD_GUEST_ACCESSORS(8)
+VD_GUEST_ACCESSORS(16)
+VD_GUEST_ACCESSORS(32)
+VD_GUEST_ACCESSORS(64)
+#undef VD_GUEST_ACCESSORS
+
+/**
+ * vd_guest_copy() - copy to or from guest RAM, which others may be changing meanwhile
+ *
+ * Not atomic as a whole; naturally aligned units of up to 8 bytes are. Invisible to TSan, as a
+ * guest's races with itself or with DMA are its own.
+ */
+void vd_guest_copy(void *to, const void *from, size_t length);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
