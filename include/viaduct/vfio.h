@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/**
+ * DOC: floor 5, the device model
+ *
+ * A device is regions, interrupts, reset, quiesce, DMA through its DMA address space, and save/load: what VFIO
+ * shows of one. Whoever uses a device (the VM's PCI host, a vfio-user server, the ioctl ABI) sees only this header.
+ *
+ * One lock a device, owned by the core: every operation is called with it held, on the caller's thread, so doorbells
+ * run inline. Operations may call vd_device_raise() and vd_dma_*(), never vd_device_read/write or anything
+ * that invalidates memory.
+ *
+ * The core owns one sealed sparse memfd a device for mappable bytes (offset = region's @memory_offset, page-padded).
+ * Trapped registers, configuration space and MSI-X tables never live in it.
+ */
+#ifndef VIADUCT_VFIO_H
+#define VIADUCT_VFIO_H
+
+#include <viaduct/iommu.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Region and interrupt numbers of vfio-pci (linux/vfio.h, VFIO_PCI_*_INDEX). */
+enum vd_region_index {
+	VD_REGION_BAR0, VD_REGION_BAR1, VD_REGION_BAR2, VD_REGION_BAR3, VD_REGION_BAR4,
+	VD_REGION_BAR5, VD_REGION_ROM, VD_REGION_CONFIG, VD_REGION_VGA, VD_REGION_COUNT
+};
+enum vd_irq_index {
+	VD_IRQ_INTX, VD_IRQ_MSI, VD_IRQ_MSIX, VD_IRQ_ERR, VD_IRQ_REQ, VD_IRQ_COUNT
+};
+
+#define VD_REGION_READ 1u
+#define VD_REGION_WRITE 2u
+#define VD_REGION_MMAP 4u	  /* has directly mappable areas */
+#define VD_REGION_PREFETCH 8u	  /* mapped write-combining, not uncached */
+#define VD_REGION_AREAS_MAX 4u
+
+/** struct vd_region_area - a directly mappable part of a region, page-aligned */
+struct vd_region_area { uint64_t offset, size; };
+
+/**
+ * struct vd_region - one region as the device declares it
+ * @size: bytes; 0: there is none
+ * @areas: with VD_REGION_MMAP: which parts are mappable; none given: all of it
+ * @memory_offset: filled in by the core: where the region starts in the device's BAR memory
+ */
+struct vd_region {
+	const char *name;
+	uint64_t size;
+	unsigned flags;
+	unsigned area_count;
+	struct vd_region_area areas[VD_REGION_AREAS_MAX];
+	uint64_t memory_offset;
+};
+
+struct vd_device;
+struct vd_stream;
+
+enum vd_reset_kind { VD_RESET_BUS, VD_RESET_FUNCTION };
+
+/**
+ * struct vd_device_ops - what a device author writes; all optional but read and write
+ *
+ * @read, @write: a trapped access, or a slow-path access to a mappable area of a device that wants to see them; the core
+ *	has checked that it lies inside the region and is 1 to 8 bytes (any length for VD_REGION_CONFIG callers is split).
+ *	Little-endian bytes. Return 0 or -errno (the reader then gets all ones).
+ * @reset: back to power-on state; all pins dropped, no I/O under way afterwards
+ * @quiesce: start nothing new, finish what is under way, drop pins; may sleep; @resume ends it
+ * @save, @load: state, while quiesced. @load checks everything: a stream is hostile
+ * @poll: look for completions of asynchronous I/O
+ * @release: last call; free @context
+ */
+struct vd_device_ops {
+	int (*read)(void *context, unsigned region, uint64_t offset, void *data, size_t length);
+	int (*write)(void *context, unsigned region, uint64_t offset, const void *data,
+		     size_t length);
+	void (*reset)(void *context, enum vd_reset_kind kind);
+	int (*quiesce)(void *context);
+	void (*resume)(void *context);
+	int (*save)(void *context, struct vd_stream *stream);
+	int (*load)(void *context, struct vd_stream *stream);
+	void (*poll)(void *context);
+	void (*release)(void *context);
+};
+
+struct vd_device_config {
+	const struct vd_env *env;
+	struct vd_host *host;
+	struct vd_dma_space *space; /* may be NULL: a device without DMA */
+	const char *name;	    /* "nvme", copied */
+	const struct vd_device_ops *ops;
+	void *context;
+	const struct vd_region *regions; /* VD_REGION_COUNT of them, copied */
+	const unsigned *irqs;		 /* VD_IRQ_COUNT counts, copied */
+};
+
+int vd_device_create(const struct vd_device_config *config, struct vd_device **device,
+		     struct vd_error *error);
+struct vd_device *vd_device_get(struct vd_device *device);
+/** vd_device_put() - last reference: quiesce, zap BARs in every mirror, release */
+void vd_device_put(struct vd_device *device);
+
+/* -- for the device itself (called with its lock held) -- */
+
+/** vd_device_memory() - the device's own view of mappable bytes of a region; NULL if not all mappable */
+void *vd_device_memory(struct vd_device *device, unsigned region, uint64_t offset, uint64_t length);
+struct vd_dma_space *vd_device_space(struct vd_device *device);
+/** vd_device_raise() - fire an edge (MSI, MSI-X, ERR, REQ) or assert INTx; no-op where nobody listens */
+void vd_device_raise(struct vd_device *device, enum vd_irq_index index, unsigned vector);
+/** vd_device_lower() - deassert INTx */
+void vd_device_lower(struct vd_device *device);
+/** vd_device_set_busy() - asynchronous I/O is under way: poll me. @fd: readable when a completion is there, or -1 */
+void vd_device_set_busy(struct vd_device *device, bool busy, int fd);
+/** vd_device_lock(), vd_device_unlock() - for a device's own threads, and unpin requests */
+void vd_device_lock(struct vd_device *device);
+void vd_device_unlock(struct vd_device *device);
+const struct vd_env *vd_device_env(struct vd_device *device);
+
+/* -- for whoever uses the device; these take the lock -- */
+
+const char *vd_device_name(const struct vd_device *device);
+/** vd_device_region() - description; NULL if index >= VD_REGION_COUNT */
+const struct vd_region *vd_device_region(const struct vd_device *device, unsigned index);
+unsigned vd_device_irq_count(const struct vd_device *device, enum vd_irq_index index);
+
+/**
+ * vd_device_read(), vd_device_write() - the slow path; counted
+ * Return: 0; -EINVAL no such region; -ERANGE outside it (overflow-safe); the device's own error. On error a read gives all ones.
+ */
+int vd_device_read(struct vd_device *device, unsigned region, vd_region_offset offset, void *data,
+		   size_t length);
+int vd_device_write(struct vd_device *device, unsigned region, vd_region_offset offset,
+		    const void *data, size_t length);
+
+/**
+ * vd_device_map_area() - the fast path: (object, offset) of a mappable area (A2, A8: what is not an area of the
+ * region cannot be had). The object's type is write-combining for prefetchable regions, else uncached.
+ * Return: 0 and a borrowed object; -EINVAL region; -ERANGE not inside one area; -EOPNOTSUPP nothing mappable.
+ */
+int vd_device_map_area(struct vd_device *device, unsigned region, uint64_t offset, uint64_t length,
+		       struct vd_host_object **object, uint64_t *object_offset);
+
+/** vd_irq_sink - where an interrupt goes; called with the device's lock held: must not call the device */
+typedef void (*vd_irq_sink)(void *context, enum vd_irq_index index, unsigned vector, bool level);
+/** vd_device_set_sink() - all vectors of an index; NULL to disconnect. Return: 0, -EINVAL. */
+int vd_device_set_sink(struct vd_device *device, enum vd_irq_index index, vd_irq_sink sink,
+		       void *context);
+
+/** vd_device_reset() - zap every mapping of its BARs in every mirror, reset, let accesses re-fault */
+int vd_device_reset(struct vd_device *device, enum vd_reset_kind kind);
+int vd_device_quiesce(struct vd_device *device);
+void vd_device_resume(struct vd_device *device);
+/** vd_device_poll() - cheap when not busy: one relaxed load, no lock */
+void vd_device_poll(struct vd_device *device);
+/** vd_device_poll_fd() - the descriptor to wait for while busy, else -1 */
+int vd_device_poll_fd(const struct vd_device *device);
+int vd_device_save(struct vd_device *device, struct vd_stream *stream);
+int vd_device_load(struct vd_device *device, struct vd_stream *stream, struct vd_error *error);
+
+struct vd_device_stats {
+	uint64_t trapped_reads[VD_REGION_COUNT], trapped_writes[VD_REGION_COUNT];
+	uint64_t interrupts, resets;
+};
+void vd_device_stats(const struct vd_device *device, struct vd_device_stats *stats);
+
+/* -- state streams: little-endian, length-checked; the first error sticks -- */
+
+/**
+ * struct vd_stream - growing (save) or given (load) bytes
+ * A loader reads past the end: @failed is set and zeroes come back.
+ */
+struct vd_stream {
+	const struct vd_env *env;
+	uint8_t *data;
+	size_t length, position, room;
+	bool failed;
+};
+void vd_stream_put(struct vd_stream *stream, const void *data, size_t length);
+void vd_stream_put_u64(struct vd_stream *stream, uint64_t value);
+void vd_stream_get(struct vd_stream *stream, void *data, size_t length);
+uint64_t vd_stream_get_u64(struct vd_stream *stream);
+void vd_stream_fini(struct vd_stream *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
