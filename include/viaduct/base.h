@@ -69,7 +69,8 @@ struct vd_error {
  * vd_error_set() - fill an error and return its code
  * @error: may be NULL; then only the code is returned
  * @code: negative errno
- * @format: printf subset: %s %d %u %x %c %%, with l, ll and z
+ * @format: printf subset: %s %d %u %x %c %%, with l, ll and z, a width and a leading 0. What does
+ *	not fit into the text is cut off
  *
  * Return: @code.
  */
@@ -141,6 +142,14 @@ struct vd_env {
 const struct vd_env *vd_env_hosted(void);
 
 /**
+ * vd_env_hosted_drain() - wait until everything deferred so far has run
+ *
+ * For tests that count what is still allocated, and before a plug-in that holds a deferred
+ * function is unloaded. Sleeps; not inside a read section, not from a deferred function.
+ */
+void vd_env_hosted_drain(void);
+
+/**
  * vd_env_inject() - ask the fault injection about one step
  * Return: 0, or the negative errno the step shall fail with.
  */
@@ -164,6 +173,18 @@ static inline bool vd_range_end(uint64_t start, uint64_t length, uint64_t *end)
 {
 	return length != 0 && (!__builtin_add_overflow(start, length, end) || *end == 0);
 }
+
+/**
+ * vd_assert() - an invariant of the library itself
+ *
+ * Never for what a guest, a client, a device or a caller's argument may get wrong: those are
+ * errors. Freestanding, so it traps instead of printing.
+ */
+#define vd_assert(condition)                                                                       \
+	do {                                                                                       \
+		if (__builtin_expect(!(condition), 0))                                             \
+			__builtin_trap();                                                          \
+	} while (0)
 
 /** vd_ranges_overlap() - whether [a, a + an) and [b, b + bn) meet; neither may wrap or be empty */
 static inline bool vd_ranges_overlap(uint64_t a, uint64_t an, uint64_t b, uint64_t bn)
