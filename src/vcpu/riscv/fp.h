@@ -36,7 +36,9 @@ enum vd_fp_round {
 };
 
 #define VD_FP_NAN_S 0x7fc00000u
-#define VD_FP_NAN_D 0x7ff8000000000000u
+#define VD_FP_NAN_D UINT64_C(0x7ff8000000000000)
+#define VD_FP_SIGN_S 0x80000000u
+#define VD_FP_SIGN_D UINT64_C(0x8000000000000000)
 
 /**
  * vd_fp_box() - a single as an FP register holds it
