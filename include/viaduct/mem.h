@@ -65,8 +65,8 @@ struct vd_slot_config {
 struct vd_slot {
 	struct vd_slot_config config;
 	uint32_t id;
-	bool valid; /* false while being removed or moved: treat as absent */
-	struct vd_mem_dirty *dirty;
+	_Atomic bool valid; /* false while being removed or moved: treat as absent */
+	struct vd_mem_dirty *_Atomic dirty;
 };
 
 struct vd_mem_config {

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "mem/space.h"
+
+const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct vd_mem_hint *hint)
+{
+	const struct vd_mem_snapshot *snapshot = vd_mem_current(mem);
+	uint32_t rank;
+
+	if (hint && hint->generation == snapshot->generation &&
+	    gpa.value >= snapshot->starts[hint->index] && gpa.value <= snapshot->lasts[hint->index])
+		return &snapshot->slots[hint->index]->shown;
+	rank = vd_snapshot_rank(snapshot, gpa.value);
+	if (!rank || gpa.value > snapshot->lasts[rank - 1])
+		return NULL;
+	if (hint)
+		*hint = (struct vd_mem_hint){ snapshot->generation, rank - 1 };
+	return &snapshot->slots[rank - 1]->shown;
+}
+
+int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct vd_slot *slot),
+		void *context)
+{
+	const struct vd_env *env = mem->env;
+	const struct vd_mem_snapshot *snapshot;
+	uint32_t i;
+	int r = 0;
+
+	env->read_enter(env);
+	snapshot = vd_mem_current(mem);
+	for (i = 0; i < snapshot->count && !r; i++)
+		r = fn(context, &snapshot->slots[i]->shown);
+	env->read_leave(env);
+	return r;
+}
+
+size_t vd_mem_slot_count(const struct vd_mem *mem)
+{
+	const struct vd_env *env = mem->env;
+	size_t count;
+
+	env->read_enter(env);
+	count = vd_mem_current(mem)->count;
+	env->read_leave(env);
+	return count;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "mem/space.h"
+
+#define ADDRESS_BITS_DEFAULT 50u /* Sv48x4: RISC-V privileged manual, "Hypervisor Extension" */
+#define ADDRESS_BITS_MAX 63u	 /* so that an end never wraps */
+
+/* ---- the gate ---- */
+
+int vd_gate_enter_event(struct vd_mem *mem, bool blockable)
+{
+	const struct vd_env *env = mem->env;
+	struct vd_mem_gate *gate = &mem->gate;
+
+	env->lock(env, &gate->lock);
+	while (gate->swapping) {
+		uint32_t seen = atomic_load_explicit(&gate->word, memory_order_relaxed);
+
+		env->unlock(env, &gate->lock);
+		if (!blockable)
+			return -EAGAIN;
+		env->wait(env, &gate->word, seen);
+		env->lock(env, &gate->lock);
+	}
+	gate->events++;
+	env->unlock(env, &gate->lock);
+	return 0;
+}
+
+void vd_gate_leave_event(struct vd_mem *mem)
+{
+	const struct vd_env *env = mem->env;
+	bool last;
+
+	env->lock(env, &mem->gate.lock);
+	last = --mem->gate.events == 0;
+	if (last)
+		atomic_fetch_add_explicit(&mem->gate.word, 1, memory_order_relaxed);
+	env->unlock(env, &mem->gate.lock);
+	if (last)
+		env->wake(env, &mem->gate.word);
+}
+
+void vd_gate_enter_swap(struct vd_mem *mem)
+{
+	const struct vd_env *env = mem->env;
+	struct vd_mem_gate *gate = &mem->gate;
+
+	env->lock(env, &gate->lock);
+	/*
+	 * New events may keep overtaking: were they held back for us, a thread that starts a second
+	 * event before it ended its first would wait for itself.
+	 */
+	while (gate->events) {
+		uint32_t seen = atomic_load_explicit(&gate->word, memory_order_relaxed);
+
+		env->unlock(env, &gate->lock);
+		env->wait(env, &gate->word, seen);
+		env->lock(env, &gate->lock);
+	}
+	gate->swapping = true;
+	env->unlock(env, &gate->lock);
+}
+
+void vd_gate_leave_swap(struct vd_mem *mem)
+{
+	const struct vd_env *env = mem->env;
+
+	env->lock(env, &mem->gate.lock);
+	mem->gate.swapping = false;
+	atomic_fetch_add_explicit(&mem->gate.word, 1, memory_order_relaxed);
+	env->unlock(env, &mem->gate.lock);
+	env->wake(env, &mem->gate.word);
+}
+
+/* ---- the space ---- */
+
+static int check_config(const struct vd_mem_config *config, struct vd_error *error)
+{
+	if (config->page_shift && config->page_shift < vd_host_page_shift(config->host))
+		return vd_error_set(error, -EINVAL,
+				    "guest page shift %u is smaller than the host's %u",
+				    config->page_shift, vd_host_page_shift(config->host));
+	if (config->page_shift > 30)
+		return vd_error_set(error, -EINVAL, "guest page shift %u is absurd; 12 to 30",
+				    config->page_shift);
+	if (config->address_bits > ADDRESS_BITS_MAX)
+		return vd_error_set(error, -EINVAL, "%u guest address bits; at most %u",
+				    config->address_bits, ADDRESS_BITS_MAX);
+	return 0;
+}
+
+int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struct vd_error *error)
+{
+	const struct vd_env *env = config->env;
+	struct vd_mem_snapshot *empty;
+	struct vd_mem *mem;
+	int r = check_config(config, error);
+
+	if (r)
+		return r;
+	mem = vd_env_allocate(env, "mem.create", sizeof(*mem), _Alignof(struct vd_mem));
+	empty = mem ? vd_snapshot_allocate(env, 0) : NULL;
+	if (!empty) {
+		env->release(env, mem, sizeof(*mem));
+		return vd_error_set(error, -ENOMEM, "no memory for a guest address space");
+	}
+	empty->generation = 1;
+	mem->env = env;
+	mem->host = config->host;
+	mem->window_base = vd_host_window_base(config->host);
+	mem->host_page_shift = vd_host_page_shift(config->host);
+	mem->page_shift = config->page_shift ? config->page_shift : mem->host_page_shift;
+	mem->address_bits = config->address_bits ? config->address_bits : ADDRESS_BITS_DEFAULT;
+	mem->update.mem = mem;
+	mem->listener.ops = &vd_mem_listener_ops;
+	atomic_init(&mem->snapshot, empty);
+	atomic_init(&mem->generation, empty->generation);
+	env->lock_init(env, &mem->gate.lock);
+	env->lock_init(env, &mem->update_lock);
+	vd_notifier_init(&mem->notifier, env);
+	r = vd_notifier_register(vd_host_notifier(mem->host), &mem->listener);
+	if (r) {
+		vd_mem_destroy(mem);
+		return vd_error_set(error, r, "the host's memory has been released");
+	}
+	*out = mem;
+	return 0;
+}
+
+void vd_slot_destroy(struct vd_mem *mem, struct vd_mem_slot *slot)
+{
+	const struct vd_env *env = mem->env;
+
+	if (slot->users)
+		vd_trap_users_put(slot->users);
+	if (slot->shown.config.object)
+		vd_host_object_put(slot->shown.config.object);
+	vd_dirty_free(env, atomic_load_explicit(&slot->shown.dirty, memory_order_relaxed));
+	env->release(env, slot, sizeof(*slot));
+}
+
+void vd_mem_destroy(struct vd_mem *mem)
+{
+	const struct vd_env *env;
+	struct vd_mem_snapshot *snapshot;
+	uint32_t i;
+
+	if (!mem)
+		return;
+	env = mem->env;
+	vd_notifier_unregister(vd_host_notifier(mem->host), &mem->listener);
+	vd_notifier_release(&mem->notifier);
+	env->synchronize(env);
+	snapshot = atomic_load_explicit(&mem->snapshot, memory_order_relaxed);
+	for (i = 0; i < snapshot->count; i++)
+		vd_slot_destroy(mem, snapshot->slots[i]);
+	vd_snapshot_free(snapshot);
+	vd_notifier_fini(&mem->notifier);
+	env->release(env, mem->by_id, mem->id_room * sizeof(struct vd_mem_slot *));
+	env->lock_destroy(env, &mem->update_lock);
+	env->lock_destroy(env, &mem->gate.lock);
+	env->release(env, mem, sizeof(*mem));
+}
+
+const struct vd_env *vd_mem_env(const struct vd_mem *mem)
+{
+	return mem->env;
+}
+
+struct vd_host *vd_mem_host(const struct vd_mem *mem)
+{
+	return mem->host;
+}
+
+unsigned vd_mem_page_shift(const struct vd_mem *mem)
+{
+	return mem->page_shift;
+}
+
+struct vd_notifier *vd_mem_notifier(struct vd_mem *mem)
+{
+	return &mem->notifier;
+}
+
+uint64_t vd_mem_generation(const struct vd_mem *mem)
+{
+	/* Acquire pairs with the release in vd_mem_commit(): a lookup after it sees that set or a later one. */
+	return atomic_load_explicit(&mem->generation, memory_order_acquire);
+}

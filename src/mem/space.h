@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The guest-physical address space itself, for the files of this floor. */
+#ifndef VIADUCT_MEM_SPACE_H
+#define VIADUCT_MEM_SPACE_H
+
+#include "mem/snapshot.h"
+
+/* One at a time, under the update lock. */
+struct vd_mem_update {
+	struct vd_mem *mem;
+	struct vd_mem_snapshot *reserve; /* always large enough for what was accepted so far */
+	struct vd_mem_slot **added;	 /* by base */
+	struct vd_mem_slot **mapped;	 /* those of @added with an object, by vd_mapping_compare() */
+	uint32_t added_count, added_room;
+	uint32_t mapped_count, mapped_room;
+	uint32_t leaving_count;
+};
+
+/*
+ * Invalidations of host memory and swaps of the slot set exclude each other, so that start and
+ * end of an event see the same slots. No lock is held while either goes on: they are counted.
+ */
+struct vd_mem_gate {
+	struct vd_lock lock;
+	uint32_t events;
+	bool swapping;
+	_Atomic uint32_t word;
+};
+
+struct vd_mem {
+	const struct vd_env *env;
+	struct vd_host *host;
+	uintptr_t window_base;
+	unsigned page_shift, host_page_shift, address_bits;
+	struct vd_mem_snapshot *_Atomic snapshot;
+	_Atomic uint64_t generation;
+	struct vd_notifier notifier;
+	struct vd_listener listener;
+	struct vd_mem_gate gate;
+	struct vd_lock update_lock;
+	struct vd_mem_update update;
+	struct vd_mem_slot **by_id; /* of the update lock; an id is an index, 0 is none */
+	uint32_t id_room, id_cursor;
+	_Atomic uint32_t trap_waiters;
+	_Atomic uint32_t trap_word;
+};
+
+/* The snapshot; acquire pairs with the release in vd_mem_commit(). */
+static inline const struct vd_mem_snapshot *vd_mem_current(const struct vd_mem *mem)
+{
+	return atomic_load_explicit(&mem->snapshot, memory_order_acquire);
+}
+
+int vd_gate_enter_event(struct vd_mem *mem, bool blockable);
+void vd_gate_leave_event(struct vd_mem *mem);
+void vd_gate_enter_swap(struct vd_mem *mem);
+void vd_gate_leave_swap(struct vd_mem *mem);
+
+extern const struct vd_listener_ops vd_mem_listener_ops;
+
+/* vd_mem_run_start() - vd_notifier_start() for an event that must happen: repeats until it did */
+void vd_mem_run_start(struct vd_mem *mem, const struct vd_invalidation *event);
+
+/* vd_slot_destroy() - everything a slot holds; nobody can find it any more */
+void vd_slot_destroy(struct vd_mem *mem, struct vd_mem_slot *slot);
+
+/* vd_mem_slot_by_id() - under the update lock; NULL if there is none or it is leaving */
+struct vd_mem_slot *vd_mem_slot_by_id(const struct vd_mem *mem, uint32_t id);
+
+struct vd_trap_users *vd_trap_users_create(const struct vd_env *env);
+void vd_trap_users_put(struct vd_trap_users *users);
+/* vd_trap_drain() - wait until no call is inside, but those whose thread itself waits here */
+void vd_trap_drain(struct vd_mem *mem, struct vd_trap_users *users);
+
+void vd_dirty_free(const struct vd_env *env, struct vd_mem_dirty *dirty);
+/* vd_dirty_mark() - the pages of [offset, offset + length) of a slot; length is not 0 */
+void vd_dirty_mark(struct vd_mem_dirty *dirty, uint64_t offset, uint64_t length);
+
+#endif

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Changes of the slot set: checked and prepared one by one, published together. All memory is
+ * allocated before a change is accepted, so that commit cannot fail.
+ */
+#include "mem/space.h"
+
+typedef int (*slot_order)(const struct vd_slot *a, const struct vd_slot *b);
+
+static int base_compare(const struct vd_slot *a, const struct vd_slot *b)
+{
+	uint64_t p = a->config.base.value, q = b->config.base.value;
+
+	return p < q ? -1 : p > q;
+}
+
+/* ---- sorted lists of pointers ---- */
+
+static int list_reserve(const struct vd_env *env, const char *site, struct vd_mem_slot ***list,
+			uint32_t count, uint32_t *room)
+{
+	uint32_t larger = *room ? *room * 2 : 16;
+	struct vd_mem_slot **grown;
+
+	if (count < *room)
+		return 0;
+	grown = vd_env_allocate(env, site, larger * sizeof(**list), _Alignof(void *));
+	if (!grown)
+		return -ENOMEM;
+	if (count)
+		__builtin_memcpy(grown, *list, count * sizeof(**list));
+	env->release(env, *list, *room * sizeof(**list));
+	*list = grown;
+	*room = larger;
+	return 0;
+}
+
+/* Number of entries that sort before @slot. */
+static uint32_t list_position(struct vd_mem_slot *const *list, uint32_t count,
+			      const struct vd_slot *slot, slot_order order)
+{
+	uint32_t low = 0, high = count;
+
+	/* Boards are described in ascending order. */
+	if (count && order(&list[count - 1]->shown, slot) < 0)
+		return count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (order(&list[middle]->shown, slot) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void list_insert(struct vd_mem_slot **list, uint32_t *count, struct vd_mem_slot *slot,
+			slot_order order)
+{
+	uint32_t at = list_position(list, *count, &slot->shown, order);
+
+	__builtin_memmove(list + at + 1, list + at, (*count - at) * sizeof(*list));
+	list[at] = slot;
+	(*count)++;
+}
+
+static void list_take(struct vd_mem_slot **list, uint32_t *count, const struct vd_mem_slot *slot,
+		      slot_order order)
+{
+	uint32_t at = list_position(list, *count, &slot->shown, order);
+
+	(*count)--;
+	__builtin_memmove(list + at, list + at + 1, (*count - at) * sizeof(*list));
+}
+
+static void update_insert(struct vd_mem_update *update, struct vd_mem_slot *slot)
+{
+	list_insert(update->added, &update->added_count, slot, base_compare);
+	if (slot->shown.config.object)
+		list_insert(update->mapped, &update->mapped_count, slot, vd_mapping_compare);
+}
+
+static void update_take(struct vd_mem_update *update, const struct vd_mem_slot *slot)
+{
+	list_take(update->added, &update->added_count, slot, base_compare);
+	if (slot->shown.config.object)
+		list_take(update->mapped, &update->mapped_count, slot, vd_mapping_compare);
+}
+
+/* ---- ids ---- */
+
+struct vd_mem_slot *vd_mem_slot_by_id(const struct vd_mem *mem, uint32_t id)
+{
+	struct vd_mem_slot *slot = id < mem->id_room ? mem->by_id[id] : NULL;
+
+	return slot && slot->state != VD_SLOT_LEAVING ? slot : NULL;
+}
+
+/* Ids come round again, but late, so that a stale one is more likely to be refused than to hit. */
+static int id_take(struct vd_mem *mem, uint32_t *id)
+{
+	uint32_t tries;
+	int r;
+
+	for (tries = 0; tries < mem->id_room; tries++) {
+		if (++mem->id_cursor >= mem->id_room)
+			mem->id_cursor = 1;
+		if (mem->id_cursor < mem->id_room && !mem->by_id[mem->id_cursor]) {
+			*id = mem->id_cursor;
+			return 0;
+		}
+	}
+	*id = mem->id_room ? mem->id_room : 1;
+	r = list_reserve(mem->env, "mem.ids", &mem->by_id, mem->id_room, &mem->id_room);
+	if (!r)
+		mem->id_cursor = *id;
+	return r;
+}
+
+/* ---- checks ---- */
+
+static const char *name_of(const struct vd_slot_config *config)
+{
+	return config->name ? config->name : "unnamed";
+}
+
+static int overlaps(struct vd_mem_slot *const *list, uint32_t count, uint32_t at, uint64_t last,
+		    const struct vd_mem_slot *except, const struct vd_mem_slot **other)
+{
+	for (; at < count && list[at]->shown.config.base.value <= last; at++) {
+		if (list[at]->state == VD_SLOT_LEAVING || list[at] == except)
+			continue;
+		*other = list[at];
+		return -EEXIST;
+	}
+	return 0;
+}
+
+static int check_overlap(const struct vd_mem_update *update, const struct vd_slot *slot,
+			 const struct vd_mem_slot *except, struct vd_error *error)
+{
+	const struct vd_mem_snapshot *old = vd_mem_current(update->mem);
+	uint64_t base = slot->config.base.value, last = vd_slot_last(slot);
+	uint32_t at = list_position(update->added, update->added_count, slot, base_compare);
+	const struct vd_mem_slot *other = NULL;
+
+	if (at && vd_slot_last(&update->added[at - 1]->shown) >= base)
+		at--;
+	if (!overlaps(update->added, update->added_count, at, last, except, &other) &&
+	    !overlaps(old->slots, old->count, vd_snapshot_first(old, base), last, except, &other))
+		return 0;
+	return vd_error_set(error, -EEXIST,
+			    "slot %s at 0x%llx overlaps slot %s at 0x%llx, %llu bytes",
+			    name_of(&slot->config), (unsigned long long)base,
+			    name_of(&other->shown.config),
+			    (unsigned long long)other->shown.config.base.value,
+			    (unsigned long long)other->shown.config.size);
+}
+
+static int check_range(const struct vd_mem *mem, const struct vd_slot_config *config,
+		       struct vd_error *error)
+{
+	uint64_t page_mask = ((uint64_t)1 << mem->page_shift) - 1;
+	uint64_t limit = (uint64_t)1 << mem->address_bits;
+	uint64_t base = config->base.value;
+
+	if (!config->size)
+		return vd_error_set(error, -EINVAL, "slot %s is empty", name_of(config));
+	if (base >= limit || config->size > limit - base)
+		return vd_error_set(error, -EOVERFLOW,
+				    "slot %s at 0x%llx ends above the %u address bits of the guest",
+				    name_of(config), (unsigned long long)base, mem->address_bits);
+	if (config->kind != VD_SLOT_TRAP && ((base | config->size | config->offset) & page_mask))
+		return vd_error_set(error, -EINVAL,
+				    "slot %s at 0x%llx is not aligned to pages of %llu bytes",
+				    name_of(config), (unsigned long long)base,
+				    (unsigned long long)(page_mask + 1));
+	return 0;
+}
+
+static int check_memory(const struct vd_mem *mem, const struct vd_slot_config *config,
+			struct vd_error *error)
+{
+	uint64_t size;
+
+	if (!config->object || config->ops)
+		return vd_error_set(error, -EINVAL, "slot %s needs a memory object, and no operations",
+				    name_of(config));
+	if (vd_host_object_host(config->object) != mem->host)
+		return vd_error_set(error, -EXDEV, "slot %s: its memory belongs to another host",
+				    name_of(config));
+	size = vd_host_object_size(config->object);
+	if (config->offset > size || config->size > size - config->offset)
+		return vd_error_set(error, -ERANGE, "slot %s reaches beyond the %llu bytes of %s",
+				    name_of(config), (unsigned long long)size,
+				    vd_host_object_name(config->object));
+	if (config->kind == VD_SLOT_RAM && vd_host_object_kind(config->object) == VD_PAGE_DEVICE)
+		return vd_error_set(error, -EINVAL, "slot %s: device memory is no RAM",
+				    name_of(config));
+	return 0;
+}
+
+static int check_slot(const struct vd_mem *mem, const struct vd_slot_config *config,
+		      struct vd_error *error)
+{
+	int r = check_range(mem, config, error);
+
+	if (r)
+		return r;
+	if (config->kind == VD_SLOT_RAM || config->kind == VD_SLOT_DEVICE)
+		return check_memory(mem, config, error);
+	if (config->kind != VD_SLOT_TRAP || config->object || !config->ops || !config->ops->read ||
+	    !config->ops->write)
+		return vd_error_set(error, -EINVAL,
+				    "slot %s: a trap slot has read and write operations and no memory",
+				    name_of(config));
+	return 0;
+}
+
+/* ---- changes ---- */
+
+static uint32_t final_count(const struct vd_mem_update *update)
+{
+	return vd_mem_current(update->mem)->count - update->leaving_count + update->added_count;
+}
+
+/* Room for one more slot in the lists and in the snapshot to come. */
+static int update_reserve(struct vd_mem_update *update)
+{
+	const struct vd_env *env = update->mem->env;
+	uint32_t needed = final_count(update) + 1;
+	struct vd_mem_snapshot *larger;
+
+	if (list_reserve(env, "mem.added", &update->added, update->added_count,
+			 &update->added_room) ||
+	    list_reserve(env, "mem.mapped", &update->mapped, update->mapped_count,
+			 &update->mapped_room))
+		return -ENOMEM;
+	if (needed <= update->reserve->capacity)
+		return 0;
+	if (needed < update->reserve->capacity * 2)
+		needed = update->reserve->capacity * 2;
+	larger = vd_snapshot_allocate(env, needed);
+	if (!larger)
+		return -ENOMEM;
+	vd_snapshot_free(update->reserve);
+	update->reserve = larger;
+	return 0;
+}
+
+int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **out)
+{
+	struct vd_mem_update *update = &mem->update;
+
+	mem->env->lock(mem->env, &mem->update_lock);
+	update->reserve = vd_snapshot_allocate(mem->env, vd_mem_current(mem)->count + 1);
+	if (!update->reserve) {
+		mem->env->unlock(mem->env, &mem->update_lock);
+		return -ENOMEM;
+	}
+	*out = update;
+	return 0;
+}
+
+/* Frees a slot that never was visible and holds nothing. */
+static void form_free(const struct vd_env *env, struct vd_mem_slot *slot)
+{
+	env->release(env, slot, sizeof(*slot));
+}
+
+static struct vd_mem_slot *slot_create(const struct vd_env *env,
+				       const struct vd_slot_config *config)
+{
+	struct vd_mem_slot *slot =
+		vd_env_allocate(env, "mem.slot", sizeof(*slot), _Alignof(struct vd_mem_slot));
+
+	if (!slot)
+		return NULL;
+	if (config->kind == VD_SLOT_TRAP) {
+		slot->users = vd_trap_users_create(env);
+		if (!slot->users) {
+			form_free(env, slot);
+			return NULL;
+		}
+	}
+	slot->shown.config = *config;
+	slot->state = VD_SLOT_ADDED;
+	atomic_init(&slot->shown.valid, true);
+	if (config->object)
+		vd_host_object_get(config->object);
+	return slot;
+}
+
+int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config, uint32_t *id,
+	       struct vd_error *error)
+{
+	struct vd_slot wanted = { .config = *config };
+	struct vd_mem *mem = update->mem;
+	struct vd_mem_slot *slot;
+	uint32_t taken;
+	int r = check_slot(mem, config, error);
+
+	if (!r)
+		r = check_overlap(update, &wanted, NULL, error);
+	if (r)
+		return r;
+	if (final_count(update) >= VD_MEM_SLOTS_MAX)
+		return vd_error_set(error, -ENOSPC, "slot %s would be one more than %u",
+				    name_of(config), VD_MEM_SLOTS_MAX);
+	slot = update_reserve(update) || id_take(mem, &taken) ? NULL : slot_create(mem->env, config);
+	if (!slot)
+		return vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
+	slot->shown.id = taken;
+	mem->by_id[taken] = slot;
+	update_insert(update, slot);
+	if (id)
+		*id = taken;
+	return 0;
+}
+
+/* Undo an addition or a move of this update. */
+static void forget_added(struct vd_mem *mem, struct vd_mem_slot *slot)
+{
+	mem->by_id[slot->shown.id] = slot->origin;
+	if (slot->origin) {
+		slot->origin->moved = false;
+		form_free(mem->env, slot);
+	} else {
+		vd_slot_destroy(mem, slot);
+	}
+}
+
+int vd_mem_remove(struct vd_mem_update *update, uint32_t id)
+{
+	struct vd_mem_slot *slot = vd_mem_slot_by_id(update->mem, id);
+
+	if (!slot)
+		return -ENOENT;
+	if (slot->state == VD_SLOT_ADDED) {
+		update_take(update, slot);
+		forget_added(update->mem, slot);
+	} else {
+		slot->state = VD_SLOT_LEAVING;
+		update->leaving_count++;
+	}
+	return 0;
+}
+
+static int move_live(struct vd_mem_update *update, struct vd_mem_slot *slot,
+		     const struct vd_slot_config *config)
+{
+	const struct vd_env *env = update->mem->env;
+	struct vd_mem_slot *form;
+
+	if (update_reserve(update))
+		return -ENOMEM;
+	form = vd_env_allocate(env, "mem.move", sizeof(*form), _Alignof(struct vd_mem_slot));
+	if (!form)
+		return -ENOMEM;
+	form->shown.config = *config;
+	form->shown.id = slot->shown.id;
+	form->users = slot->users;
+	form->state = VD_SLOT_ADDED;
+	form->origin = slot;
+	atomic_init(&form->shown.valid, true);
+	atomic_init(&form->shown.dirty,
+		    atomic_load_explicit(&slot->shown.dirty, memory_order_relaxed));
+	slot->state = VD_SLOT_LEAVING;
+	slot->moved = true;
+	update->leaving_count++;
+	update->mem->by_id[form->shown.id] = form;
+	update_insert(update, form);
+	return 0;
+}
+
+int vd_mem_move(struct vd_mem_update *update, uint32_t id, vd_gpa base, struct vd_error *error)
+{
+	struct vd_mem_slot *slot = vd_mem_slot_by_id(update->mem, id);
+	struct vd_slot wanted = { .id = id };
+	int r;
+
+	if (!slot)
+		return vd_error_set(error, -ENOENT, "there is no slot %u", id);
+	wanted.config = slot->shown.config;
+	wanted.config.base = base;
+	r = check_range(update->mem, &wanted.config, error);
+	if (!r)
+		r = check_overlap(update, &wanted, slot, error);
+	if (r || base.value == slot->shown.config.base.value)
+		return r;
+	if (slot->state == VD_SLOT_ADDED) {
+		update_take(update, slot);
+		slot->shown.config.base = base;
+		update_insert(update, slot);
+		return 0;
+	}
+	r = move_live(update, slot, &wanted.config);
+	return r ? vd_error_set(error, r, "no memory to move slot %s", name_of(&wanted.config)) : 0;
+}
+
+/* ---- the end of an update ---- */
+
+static void update_close(struct vd_mem_update *update)
+{
+	const struct vd_env *env = update->mem->env;
+
+	env->release(env, update->added, update->added_room * sizeof(*update->added));
+	env->release(env, update->mapped, update->mapped_room * sizeof(*update->mapped));
+	*update = (struct vd_mem_update){ .mem = update->mem };
+	env->unlock(env, &update->mem->update_lock);
+}
+
+void vd_mem_abort(struct vd_mem_update *update)
+{
+	struct vd_mem *mem = update->mem;
+	const struct vd_mem_snapshot *old = vd_mem_current(mem);
+	uint32_t i;
+
+	for (i = 0; i < update->added_count; i++)
+		forget_added(mem, update->added[i]);
+	for (i = 0; i < old->count && update->leaving_count; i++)
+		old->slots[i]->state = VD_SLOT_LIVE;
+	vd_snapshot_free(update->reserve);
+	update_close(update);
+}
+
+/* Runs @fn for each stretch of neighbouring slots that leave. */
+static void each_leaving(struct vd_mem *mem, const struct vd_mem_snapshot *old,
+			 void (*fn)(struct vd_mem *mem, const struct vd_invalidation *event))
+{
+	struct vd_invalidation event = { .blockable = true, .reason = VD_INVALIDATE_SLOT };
+	uint32_t i;
+
+	for (i = 0; i < old->count; i++) {
+		if (old->slots[i]->state != VD_SLOT_LEAVING)
+			continue;
+		if (event.length && event.start + event.length != old->starts[i]) {
+			fn(mem, &event);
+			event.length = 0;
+		}
+		if (!event.length)
+			event.start = old->starts[i];
+		event.length += old->slots[i]->shown.config.size;
+	}
+	if (event.length)
+		fn(mem, &event);
+}
+
+static void run_end(struct vd_mem *mem, const struct vd_invalidation *event)
+{
+	vd_notifier_end(&mem->notifier, event);
+}
+
+/*
+ * From the moment a range is active on the chain nothing is installed for it and checked copies of it wait:
+ * that is what "published as invalid" means to everyone who follows the retry protocol, and it
+ * lets them wait for the new set instead of seeing a hole; @valid says it to everyone else. Mirrors are
+ * empty when start returns; read sections that found the old slots have been left after synchronize.
+ */
+static void swap(struct vd_mem *mem, struct vd_mem_snapshot *old, struct vd_mem_snapshot *next,
+		 bool leaving)
+{
+	uint32_t i;
+
+	vd_gate_enter_swap(mem);
+	if (leaving) {
+		each_leaving(mem, old, vd_mem_run_start);
+		for (i = 0; i < old->count; i++)
+			if (old->slots[i]->state == VD_SLOT_LEAVING)
+				atomic_store_explicit(&old->slots[i]->shown.valid, false,
+						      memory_order_release);
+	}
+	/* Releases pair with vd_mem_current() and vd_mem_generation(); in this order, so that nothing
+	 * found in the old set is ever stamped with the new generation. */
+	atomic_store_explicit(&mem->snapshot, next, memory_order_release);
+	atomic_store_explicit(&mem->generation, next->generation, memory_order_release);
+	if (leaving) {
+		mem->env->synchronize(mem->env);
+		each_leaving(mem, old, run_end);
+	}
+	vd_gate_leave_swap(mem);
+}
+
+/* Takes what left out of the id table; returns those to be destroyed as a list. */
+static struct vd_mem_slot *collect_leaving(struct vd_mem *mem, const struct vd_mem_snapshot *old)
+{
+	struct vd_mem_slot *retired = NULL;
+	uint32_t i;
+
+	for (i = 0; i < old->count; i++) {
+		struct vd_mem_slot *slot = old->slots[i];
+
+		if (slot->state != VD_SLOT_LEAVING)
+			continue;
+		if (slot->moved) {
+			form_free(mem->env, slot);
+			continue;
+		}
+		mem->by_id[slot->shown.id] = NULL;
+		slot->next = retired;
+		retired = slot;
+	}
+	return retired;
+}
+
+void vd_mem_commit(struct vd_mem_update *update)
+{
+	struct vd_mem *mem = update->mem;
+	struct vd_mem_snapshot *old = atomic_load_explicit(&mem->snapshot, memory_order_relaxed);
+	struct vd_mem_snapshot *next = update->reserve;
+	bool leaving = update->leaving_count != 0;
+	struct vd_mem_slot *retired = NULL, *slot;
+	uint32_t i;
+
+	for (i = 0; i < update->added_count; i++) {
+		update->added[i]->state = VD_SLOT_LIVE;
+		update->added[i]->origin = NULL;
+	}
+	vd_snapshot_merge(next, old, update->added, update->added_count, update->mapped,
+			  update->mapped_count);
+	next->generation = old->generation + 1;
+	swap(mem, old, next, leaving);
+	if (leaving) {
+		retired = collect_leaving(mem, old);
+		vd_snapshot_free(old);
+	} else {
+		vd_snapshot_retire(old);
+	}
+	update_close(update);
+	/* Without the update lock: an operation that is waited for may want to update as well. */
+	while ((slot = retired)) {
+		retired = slot->next;
+		if (slot->users)
+			vd_trap_drain(mem, slot->users);
+		vd_slot_destroy(mem, slot);
+	}
+}
+
+int vd_mem_add_slot(struct vd_mem *mem, const struct vd_slot_config *slot, uint32_t *id,
+		    struct vd_error *error)
+{
+	struct vd_mem_update *update;
+	int r = vd_mem_begin(mem, &update);
+
+	if (r)
+		return vd_error_set(error, r, "no memory to add slot %s", name_of(slot));
+	r = vd_mem_add(update, slot, id, error);
+	if (r)
+		vd_mem_abort(update);
+	else
+		vd_mem_commit(update);
+	return r;
+}
+
+int vd_mem_remove_slot(struct vd_mem *mem, uint32_t id)
+{
+	struct vd_mem_update *update;
+	int r = vd_mem_begin(mem, &update);
+
+	if (r)
+		return r;
+	r = vd_mem_remove(update, id);
+	if (r)
+		vd_mem_abort(update);
+	else
+		vd_mem_commit(update);
+	return r;
+}
