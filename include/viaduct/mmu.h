@@ -20,15 +20,27 @@ extern "C" {
 struct vd_mmu;
 struct vd_mmu_format;
 
-/** vd_mmu_format_sv39x4, _sv48x4, _sv57x4 - second-stage tables of the RISC-V hypervisor extension (Privileged manual, "Two-stage address translation"), with Svpbmt */
+/**
+ * vd_mmu_format_sv39x4, _sv48x4, _sv57x4 - second-stage tables of the RISC-V hypervisor extension
+ *
+ * Privileged manual, "Two-Stage Address Translation", with Svpbmt for device memory. They address 41,
+ * 50 and 59 bits; the root is 16 KiB, aligned to its size. Leaves of 4 KiB, 2 MiB and 1 GiB. The first
+ * software bit (entry bit 8) marks leaves of device slots.
+ */
 extern const struct vd_mmu_format vd_mmu_format_sv39x4;
 extern const struct vd_mmu_format vd_mmu_format_sv48x4;
 extern const struct vd_mmu_format vd_mmu_format_sv57x4;
 
 /**
  * struct vd_mmu_config
+ * @env: memory, lock and reclamation; outlives the MMU
+ * @mem: the guest space mirrored; its page is at least the format's granule. Outlives the MMU
+ * @format: of the tables
  * @flush: make sure no TLB filled from these tables holds the range any more; called with the lock
- *	held (B7), so it must neither take it nor allocate. NULL if nothing caches
+ *	held (B7), so it must neither call back into the MMU nor allocate. It may wait for harts to
+ *	acknowledge, as long as a hart that waits for this lock counts as outside. The range is whole
+ *	blocks. NULL if nothing caches
+ * @flush_context: passed to @flush
  */
 struct vd_mmu_config {
 	const struct vd_env *env;
@@ -38,33 +50,69 @@ struct vd_mmu_config {
 	void *flush_context;
 };
 
-/** struct vd_mmu_leaf - one translation as found in the table */
+/**
+ * struct vd_mmu_leaf - one translation as found in the table
+ * @pfn: of the address asked for, not of the block's start; counts pages of the guest space
+ * @size: bytes of the block: 4 KiB, 2 MiB, 1 GiB
+ * @access: VD_READ | VD_WRITE | VD_EXECUTE; device memory is never executable
+ * @type: memory type of the host mapping
+ * @accessed: used since the entry was made or last aged
+ * @dirty: stored to since the entry was made or last write-protected
+ * @device: comes from a device slot: nothing behind it is counted, marked or dirty-logged
+ */
 struct vd_mmu_leaf {
-	vd_pfn pfn;	    /* of the address asked for, not of the block's start */
-	uint64_t size;	    /* of the block: 4 KiB, 2 MiB, 1 GiB */
-	unsigned access;    /* VD_READ | VD_WRITE | VD_EXECUTE */
+	vd_pfn pfn;
+	uint64_t size;
+	unsigned access;
 	enum vd_memory_type type;
-	bool accessed, dirty;
+	bool accessed, dirty, device;
 };
 
+/**
+ * struct vd_mmu_stats - since creation, or as it is now
+ * @faults_ram, @faults_device: a leaf was installed where none was of use
+ * @faults_protection: the leaf was there and got a permission (first store under a dirty log, or
+ *	to a private page)
+ * @faults_spurious: another hart had already done it
+ * @retries: attempts that raced with an invalidation
+ * @zaps: leaves zapped
+ * @flushes: calls of the flush callback, or that would have been
+ * @table_pages: tables now, the root among them
+ * @mapped_bytes, @mapped_4k, @mapped_2m, @mapped_1g: now, bytes and leaves
+ * @device_pages: mapped now from device slots, in granules of the format
+ *
+ * Faults that end in an error are not counted.
+ */
 struct vd_mmu_stats {
 	uint64_t faults_ram, faults_device, faults_spurious, faults_protection;
-	uint64_t retries;	/* raced with an invalidation */
-	uint64_t zaps;		/* leaves zapped */
+	uint64_t retries;
+	uint64_t zaps;
 	uint64_t flushes;
 	uint64_t table_pages;
 	uint64_t mapped_bytes, mapped_4k, mapped_2m, mapped_1g, device_pages;
 };
 
+/**
+ * vd_mmu_create() - an empty table that listens on the guest space's chain
+ * Return: 0; -EINVAL no environment, space or format, or pages smaller than the format's granule; -ENOMEM;
+ *	-ESHUTDOWN the space was released. On failure nothing is left behind.
+ */
 int vd_mmu_create(const struct vd_mmu_config *config, struct vd_mmu **mmu, struct vd_error *error);
+
+/**
+ * vd_mmu_destroy() - stop listening, zap and flush everything, free the tables
+ *
+ * No walk or fault runs or comes any more. @mmu may be NULL. Not from within a listener.
+ */
 void vd_mmu_destroy(struct vd_mmu *mmu);
 
 /**
  * vd_mmu_walk() - what a hardware walker would find; sets accessed, and dirty if @access has VD_WRITE,
- * in the entry (compare-and-swap), as a walker that updates them does
+ * in the entry (compare-and-swap), as a walker that updates them (Svadu) does
  *
- * Lock-free, never sleeps, never installs. Safe while the caller may hold host pointers.
- * Return: 0; -ENOENT nothing there; -EACCES an entry that does not allow @access.
+ * Lock-free, never sleeps, never installs. Safe while the caller may hold host pointers. What is found is
+ * good until the flush callback asks for it back: a TLB is filled by a thread which that callback waits for.
+ * Return: 0; -ENOENT nothing there, or a malformed entry; -EACCES an entry that does not allow @access.
  */
 int vd_mmu_walk(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_leaf *leaf);
 
@@ -72,23 +120,60 @@ int vd_mmu_walk(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_l
  * vd_mmu_fault() - make the translation for one access, from the guest's slots
  *
  * May sleep: the caller holds no host pointer and no lock. Maps the largest block that gpa, pfn, slot and
- * host run allow (4 KiB under dirty logging).
- * Return: 0 (walk again); -ENOENT no slot; -EREMOTE a trap slot: emulate; -EACCES store to read-only; -EFAULT
- *	the host has nothing there; -ENOMEM; -ESHUTDOWN the memory was released.
+ * host run allow, 4 KiB under dirty logging, and no larger than the tables that already stand there.
+ * Under dirty logging the first store is marked (vd_mem_mark_dirty()) before the leaf becomes writable. Waits
+ * out invalidations of the range and starts again.
+ * Return: 0 (walk again); -ENOENT no slot; -EREMOTE a trap slot: emulate; -EACCES store to read-only, or
+ *	execution of device memory; -EFAULT the host has nothing there; -ENOMEM; -ESHUTDOWN the memory was released.
  */
 int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access);
 
-/** vd_mmu_zap() - drop the leaves of a range and flush before return */
+/**
+ * vd_mmu_zap() - drop every leaf that meets a range (blocks go as a whole) and flush before return
+ *
+ * A range of length 0 is empty, one that wraps ends at the last address. Costs what is mapped, not
+ * what is covered. Takes the lock.
+ */
 void vd_mmu_zap(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
+
+/**
+ * vd_mmu_write_protect() - take write permission and dirty from every leaf that meets a range; flush
+ * before return
+ *
+ * Blocks stay blocks: the first store to one replaces it by what then fits. Takes the lock.
+ */
+void vd_mmu_write_protect(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
+
+/**
+ * vd_mmu_clear_young() - forget that the leaves of a range were used; flushes, so that the next use
+ * through a TLB is seen again
+ * Return: whether one had been used.
+ */
 bool vd_mmu_clear_young(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
+
+/** vd_mmu_test_young() - whether a leaf of the range was used since it was made or last cleared */
 bool vd_mmu_test_young(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
 
-/** vd_mmu_each() - calls @fn for every leaf by address, under the lock; stops when it returns non-zero */
+/**
+ * vd_mmu_each() - calls @fn for every leaf by address, under the lock
+ *
+ * @fn must not call back into the MMU, allocate or sleep.
+ * Return: 0, or the first non-zero value @fn returned, which ends it.
+ */
 int vd_mmu_each(struct vd_mmu *mmu,
 		int (*fn)(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf),
 		void *context);
+
+/** vd_mmu_stats() - counters, each by itself exact, read one after the other */
 void vd_mmu_stats(const struct vd_mmu *mmu, struct vd_mmu_stats *stats);
-/** vd_mmu_root() - host address of the root table and its bytes: for a real walker, or a test that corrupts a leaf */
+
+/**
+ * vd_mmu_root() - the root table: for a real walker, or a test that corrupts a leaf
+ * @bytes: its size
+ *
+ * Tables hold addresses as leaves do: distances from vd_host_window_base(), in the format's width.
+ * Return: its host address, good until vd_mmu_destroy().
+ */
 void *vd_mmu_root(const struct vd_mmu *mmu, size_t *bytes);
 
 #ifdef __cplusplus

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Invariant 2, step by step: begin (seq), look the page up (may sleep), take table pages, then
+ * under the lock: retry if an invalidation came between, else install. No reference outlives it.
+ */
+#include "mmu/state.h"
+
+/* What shall be installed: the address that @gpa has, and the largest level that holds alike. */
+struct fault_target {
+	uint64_t gpa;
+	uint64_t address;
+	unsigned level;
+	unsigned wanted; /* the access that faulted */
+	bool dirty_log;
+	struct vd_mmu_attributes attributes;
+};
+
+enum fault_outcome { FAULT_INSTALLED = 1, FAULT_WIDENED, FAULT_SPURIOUS, FAULT_SHORT };
+
+struct fault_visitor {
+	struct vd_mmu_visitor visitor;
+	const struct fault_target *target;
+	struct vd_mmu_spares *spares;
+};
+
+static uint64_t page_address(const struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa)
+{
+	uint64_t offset = gpa & (((uint64_t)1 << mmu->top.page_shift) - 1);
+
+	return (page->host.pfn.value << mmu->top.page_shift) + offset;
+}
+
+/*
+ * Whether the whole block of a level around @gpa is one piece: gpa and address agree modulo its size, it lies
+ * inside the slot, and what the host has from its start on is alike up to its end.
+ */
+static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa,
+		       uint64_t address, unsigned level)
+{
+	uint64_t size = vd_mmu_format_size(mmu->format, level);
+	uint64_t start = gpa & ~(size - 1);
+	struct vd_mem_page head;
+
+	if ((gpa ^ address) & (size - 1))
+		return false;
+	if (start < page->slot_base || start - page->slot_base > page->slot_size ||
+	    page->slot_size - (start - page->slot_base) < size)
+		return false;
+	if (page->host.run < size - (gpa - start))
+		return false;
+	/* For reading: only the page that faulted may break copy-on-write. */
+	if (vd_mem_gpa_to_pfn(mmu->mem, (vd_gpa){start}, VD_READ, &head))
+		return false;
+	return head.slot_id == page->slot_id && head.host.run >= size &&
+	       page_address(mmu, &head, start) == (address & ~(size - 1)) &&
+	       head.host.kind == page->host.kind && head.host.type == page->host.type &&
+	       head.writable == page->writable && !head.dirty_log;
+}
+
+/* Invariant 5. A lookup for writing that succeeded is the host's and the slot's permission. */
+static unsigned target_access(const struct vd_mem_page *page, unsigned access)
+{
+	unsigned allowed = VD_READ;
+
+	if (access & VD_WRITE || (page->writable && !page->dirty_log))
+		allowed |= VD_WRITE;
+	if (page->kind == VD_SLOT_RAM)
+		allowed |= VD_EXECUTE;
+	return allowed;
+}
+
+static int fault_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
+			 struct fault_target *target)
+{
+	struct vd_mem_page page;
+	int ret = vd_mem_gpa_to_pfn(mmu->mem, (vd_gpa){gpa}, access, &page);
+
+	if (ret)
+		return ret;
+	if (vd_pfn_is_bad(page.host.pfn))
+		return -EFAULT;
+	target->wanted = access;
+	target->gpa = gpa;
+	target->address = page_address(mmu, &page, gpa);
+	target->dirty_log = page.dirty_log;
+	target->attributes = (struct vd_mmu_attributes){
+		.access = target_access(&page, access),
+		.type = page.host.type,
+		.accessed = true,
+		.dirty = access & VD_WRITE,
+		.device = page.kind == VD_SLOT_DEVICE,
+	};
+	if ((target->attributes.access & access) != access)
+		return -EACCES;
+	target->level = page.dirty_log ? 0 : mmu->format->block_level;
+	while (target->level && !block_fits(mmu, &page, gpa, target->address, target->level))
+		target->level--;
+	return 0;
+}
+
+/* Address of the target's block of a level, as the format can hold it. */
+static uint64_t target_block(const struct vd_mmu *mmu, const struct fault_target *target,
+			     unsigned level)
+{
+	uint64_t reach = ((uint64_t)1 << mmu->format->output_bits) - 1;
+
+	return target->address & reach & ~(vd_mmu_format_size(mmu->format, level) - 1);
+}
+
+static uint64_t target_entry(const struct vd_mmu *mmu, const struct fault_target *target,
+			     const struct vd_mmu_attributes *attributes, unsigned level)
+{
+	return mmu->format->leaf_entry(target_block(mmu, target, level), attributes, level);
+}
+
+static int install_table(struct vd_mmu *mmu, struct fault_visitor *fault,
+			 const struct vd_mmu_place *place)
+{
+	unsigned below = place->table->level - 1;
+	struct vd_mmu_table *child = fault->spares->level[below];
+	uint64_t distance;
+
+	if (!child)
+		return FAULT_SHORT;
+	fault->spares->level[below] = NULL;
+	distance = vd_mmu_format_distance(mmu->format, mmu->top.window_base, child->entries);
+	vd_mmu_table_link(place->table, place->index, child,
+			  mmu->format->table_entry(distance, place->table->level));
+	vd_mmu_count(&mmu->counters.table_pages, 1);
+	return 0;
+}
+
+static int install_leaf(struct vd_mmu *mmu, const struct fault_target *target,
+			const struct vd_mmu_place *place)
+{
+	uint64_t entry = target_entry(mmu, target, &target->attributes, place->table->level);
+
+	vd_mmu_leaf_set(mmu, place, entry, target->attributes.device);
+	return FAULT_INSTALLED;
+}
+
+/* Whether the leaf, as it stands, is the target's page with nothing but permissions missing. */
+static bool leaf_matches(const struct vd_mmu *mmu, const struct fault_target *target,
+			 const struct vd_mmu_place *place, struct vd_mmu_attributes *old)
+{
+	const struct vd_mmu_format *format = mmu->format;
+	unsigned level = place->table->level;
+
+	if (format->kind(place->entry, level) != VD_MMU_LEAF ||
+	    format->address(place->entry, level) != target_block(mmu, target, level))
+		return false;
+	format->attributes(place->entry, level, old);
+	return old->type == target->attributes.type && old->device == target->attributes.device;
+}
+
+/*
+ * A leaf stands in the way. If it maps the same page, it already allows the access, or the missing
+ * permissions are added, for which nobody need flush. Else it goes: zap, flush, and only
+ * then map. Return: a fault_outcome, or 0 when the entry is absent now.
+ */
+static int fault_at_leaf(struct vd_mmu *mmu, const struct fault_target *target,
+			 const struct vd_mmu_place *place)
+{
+	unsigned level = place->table->level;
+	vd_mmu_entry *slot = &place->table->entries[place->index];
+	struct vd_mmu_place now = *place;
+	struct vd_mmu_attributes old, wide;
+
+	while (leaf_matches(mmu, target, &now, &old)) {
+		if (!(target->wanted & ~old.access))
+			return FAULT_SPURIOUS;
+		if (level > target->level || old.access & ~target->attributes.access)
+			break;
+		wide = target->attributes;
+		wide.dirty |= old.dirty;
+		/* Lost against a walker that set accessed or dirty: look again. */
+		if (atomic_compare_exchange_strong_explicit(
+			    slot, &now.entry, target_entry(mmu, target, &wide, level),
+			    memory_order_acq_rel, memory_order_relaxed))
+			return FAULT_WIDENED;
+	}
+	vd_mmu_leaf_clear(mmu, place);
+	vd_mmu_flush(mmu, place->gpa, vd_mmu_format_size(mmu->format, level));
+	return 0;
+}
+
+/* A table of ours to which no entry leads (any more) was cut off by somebody else: tie it again. */
+static void repair_table(struct vd_mmu *mmu, const struct vd_mmu_place *place)
+{
+	const struct vd_mmu_table *child = vd_mmu_table_child(place->table, place->index);
+	uint64_t distance =
+		vd_mmu_format_distance(mmu->format, mmu->top.window_base, child->entries);
+	uint64_t entry = mmu->format->table_entry(distance, place->table->level);
+
+	if (place->entry == entry)
+		return;
+	vd_mmu_flush(mmu, place->gpa, vd_mmu_place_size(mmu, place));
+	atomic_store_explicit(&place->table->entries[place->index], entry, memory_order_release);
+}
+
+static int fault_visit(struct vd_mmu *mmu, struct vd_mmu_visitor *visitor,
+		       const struct vd_mmu_place *place, enum vd_mmu_moment moment)
+{
+	struct fault_visitor *fault = (struct fault_visitor *)visitor;
+	int ret = 0;
+
+	if (moment == VD_MMU_BEFORE_TABLE) {
+		repair_table(mmu, place);
+		return 0;
+	}
+	if (moment == VD_MMU_AT_LEAF)
+		ret = fault_at_leaf(mmu, fault->target, place);
+	if (ret)
+		return ret;
+	/* Where a table of smaller leaves already stands, the walk is below the target's level. */
+	if (place->table->level > fault->target->level)
+		return install_table(mmu, fault, place);
+	return install_leaf(mmu, fault->target, place);
+}
+
+static int fault_install(struct vd_mmu *mmu, const struct fault_target *target,
+			 struct vd_mmu_spares *spares)
+{
+	struct fault_visitor fault = {
+		.visitor = {.first = target->gpa,
+			    .last = target->gpa,
+			    .when = VD_MMU_AT_ABSENT | VD_MMU_AT_LEAF | VD_MMU_BEFORE_TABLE,
+			    .visit = fault_visit},
+		.target = target,
+		.spares = spares,
+	};
+
+	return vd_mmu_visit(mmu, &fault.visitor);
+}
+
+static void fault_count(struct vd_mmu *mmu, const struct fault_target *target, int outcome)
+{
+	struct vd_mmu_counters *counters = &mmu->counters;
+
+	if (outcome == FAULT_SPURIOUS)
+		vd_mmu_count(&counters->faults_spurious, 1);
+	else if (outcome == FAULT_WIDENED)
+		vd_mmu_count(&counters->faults_protection, 1);
+	else if (target->attributes.device)
+		vd_mmu_count(&counters->faults_device, 1);
+	else
+		vd_mmu_count(&counters->faults_ram, 1);
+}
+
+static bool mmu_is_dead(const struct vd_mmu *mmu)
+{
+	/* Pairs with the release in the release callback of zap.c. */
+	return atomic_load_explicit(&mmu->dead, memory_order_acquire);
+}
+
+/*
+ * One attempt. Return: a fault_outcome; -EAGAIN an invalidation of [*@start, *@start + *@length)
+ * came between; else the error of the access.
+ */
+static int fault_try(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
+		     struct vd_mmu_spares *spares, struct fault_target *target, uint64_t *start,
+		     uint64_t *length)
+{
+	uint64_t seq = vd_notifier_begin(mmu->notifier);
+	unsigned end;
+	int ret;
+
+	*start = gpa & ~(vd_mmu_format_size(mmu->format, 0) - 1);
+	*length = vd_mmu_format_size(mmu->format, 0);
+	ret = fault_resolve(mmu, gpa, access, target);
+	/* What is not there while the slot is being moved or its memory changed may come back. */
+	if (ret)
+		return vd_notifier_retry(mmu->notifier, seq, *start, *length) ? -EAGAIN : ret;
+	*length = vd_mmu_format_size(mmu->format, target->level);
+	*start = gpa & ~(*length - 1);
+	/*
+	 * Before the entry can be written through. A log that is fetched from now on write-protects
+	 * this range afterwards, so this attempt is then repeated and marks again.
+	 */
+	if (target->dirty_log && access & VD_WRITE)
+		vd_mem_mark_dirty(mmu->mem, (vd_gpa){gpa}, 1);
+	end = vd_mmu_path_end(mmu, gpa);
+	if (end > target->level &&
+	    vd_mmu_spares_fill(spares, mmu->env, mmu->format, target->level, end - 1))
+		return -ENOMEM;
+
+	mmu->env->lock(mmu->env, &mmu->lock);
+	if (mmu_is_dead(mmu))
+		ret = -ESHUTDOWN;
+	else if (vd_notifier_retry(mmu->notifier, seq, *start, *length))
+		ret = -EAGAIN;
+	else
+		ret = fault_install(mmu, target, spares);
+	mmu->env->unlock(mmu->env, &mmu->lock);
+	return ret;
+}
+
+int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
+{
+	struct vd_mmu_spares spares = {0};
+	struct fault_target target;
+	uint64_t start, length;
+	int ret;
+
+	if (gpa.value >> mmu->format->input_bits)
+		return -ENOENT;
+	do {
+		if (mmu_is_dead(mmu)) {
+			ret = -ESHUTDOWN;
+			break;
+		}
+		ret = fault_try(mmu, gpa.value, access, &spares, &target, &start, &length);
+		if (ret == -EAGAIN) {
+			vd_mmu_count(&mmu->counters.retries, 1);
+			vd_notifier_wait(mmu->notifier, start, length);
+		}
+		/* FAULT_SHORT: tables went away between the look at the path and the lock. */
+	} while (ret == -EAGAIN || ret == FAULT_SHORT);
+	vd_mmu_spares_drop(&spares);
+	if (ret < 0)
+		return ret;
+	fault_count(mmu, &target, ret);
+	return 0;
+}

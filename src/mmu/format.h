@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a page-table format is to the algorithms of this floor: a shape, and functions that encode
+ * and decode one 64-bit entry. The algorithms know no bit of any format, a format knows no table.
+ *
+ * Levels are numbered as in the RISC-V manual: 0 maps single granules, levels - 1 is the root.
+ * Every function gets the level, since in most formats the same bits mean different things at
+ * different levels; a test format shifts all bits by level so that a mixed-up one is noticed.
+ */
+#ifndef MMU_FORMAT_H
+#define MMU_FORMAT_H
+
+#include <viaduct/mmu.h>
+
+#define VD_MMU_LEVELS_MAX 5u
+#define VD_MMU_ALWAYS_INLINE static inline __attribute__((always_inline))
+
+typedef _Atomic uint64_t vd_mmu_entry;
+
+enum vd_mmu_entry_kind {
+	VD_MMU_ABSENT,
+	VD_MMU_TABLE,
+	VD_MMU_LEAF,
+	VD_MMU_MALFORMED, /* valid, but a walker faults on it */
+};
+
+/*
+ * What a leaf says beside the address. @device is a software bit: the slot it came from is a
+ * device's, whatever the memory type.
+ */
+struct vd_mmu_attributes {
+	unsigned access;
+	enum vd_memory_type type;
+	bool accessed, dirty, device;
+};
+
+/* What a walk needs of a vd_mmu; constant while that lives. */
+struct vd_mmu_top {
+	vd_mmu_entry *entries;
+	uintptr_t window_base;
+	unsigned page_shift; /* that pfns count in */
+};
+
+/*
+ * @shift, @bits: which input bits index the table of a level
+ * @block_level: largest level at which leaves are made
+ * @output_bits: width of the addresses in entries; they are sign-extended from it, as memory
+ *	outside the host's window lies at negative distances (see vd_host_pointer())
+ * @kind: never VD_MMU_TABLE at level 0
+ * @table_entry, @leaf_entry: encode; @address is a multiple of the size that the level maps
+ * @address: of the table or of the block, not sign-extended
+ * @used: the same leaf with accessed set, and dirty if @access has VD_WRITE
+ * @aged: the same leaf with accessed clear
+ * @write_protected: the same leaf without write permission and no longer dirty
+ * @walk: vd_mmu_format_walk() compiled for this format
+ */
+struct vd_mmu_format {
+	const char *name;
+	unsigned levels;
+	unsigned block_level;
+	unsigned input_bits;
+	unsigned output_bits;
+	unsigned char shift[VD_MMU_LEVELS_MAX];
+	unsigned char bits[VD_MMU_LEVELS_MAX];
+	enum vd_mmu_entry_kind (*kind)(uint64_t entry, unsigned level);
+	uint64_t (*table_entry)(uint64_t address, unsigned level);
+	uint64_t (*leaf_entry)(uint64_t address, const struct vd_mmu_attributes *attributes,
+			       unsigned level);
+	uint64_t (*address)(uint64_t entry, unsigned level);
+	void (*attributes)(uint64_t entry, unsigned level, struct vd_mmu_attributes *attributes);
+	bool (*allows)(uint64_t entry, unsigned access, unsigned level);
+	uint64_t (*used)(uint64_t entry, unsigned access, unsigned level);
+	uint64_t (*aged)(uint64_t entry, unsigned level);
+	uint64_t (*write_protected)(uint64_t entry, unsigned level);
+	int (*walk)(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,
+		    struct vd_mmu_leaf *leaf);
+};
+
+VD_MMU_ALWAYS_INLINE size_t vd_mmu_format_entries(const struct vd_mmu_format *format,
+						  unsigned level)
+{
+	return (size_t)1 << format->bits[level];
+}
+
+VD_MMU_ALWAYS_INLINE unsigned vd_mmu_format_index(const struct vd_mmu_format *format,
+						  unsigned level, uint64_t gpa)
+{
+	return (unsigned)(gpa >> format->shift[level]) & ((1u << format->bits[level]) - 1);
+}
+
+/* Bytes that one entry of a level maps. */
+VD_MMU_ALWAYS_INLINE uint64_t vd_mmu_format_size(const struct vd_mmu_format *format, unsigned level)
+{
+	return (uint64_t)1 << format->shift[level];
+}
+
+/*
+ * Tables are addressed as leaves are: by their distance from the window's base. One rule then
+ * finds both, and a port whose window starts at 0 has physical addresses in all entries.
+ */
+VD_MMU_ALWAYS_INLINE uint64_t vd_mmu_format_distance(const struct vd_mmu_format *format,
+						     uintptr_t window_base, const void *table)
+{
+	return ((uintptr_t)table - window_base) & (((uint64_t)1 << format->output_bits) - 1);
+}
+
+VD_MMU_ALWAYS_INLINE vd_mmu_entry *vd_mmu_format_table(const struct vd_mmu_format *format,
+						       uintptr_t window_base, uint64_t entry,
+						       unsigned level)
+{
+	unsigned unused = 64 - format->output_bits;
+	int64_t distance = (int64_t)(format->address(entry, level) << unused) >> unused;
+
+	return (vd_mmu_entry *)(window_base + (uintptr_t)distance);
+}
+
+/* A leaf as the interface describes it; @gpa lies in it. */
+VD_MMU_ALWAYS_INLINE void vd_mmu_format_read(const struct vd_mmu_format *format,
+					     const struct vd_mmu_top *top, uint64_t entry,
+					     unsigned level, uint64_t gpa, struct vd_mmu_leaf *leaf)
+{
+	uint64_t size = vd_mmu_format_size(format, level);
+	uint64_t address = format->address(entry, level) + (gpa & (size - 1));
+	unsigned unused = 64 - format->output_bits;
+	int64_t distance = (int64_t)(address << unused) >> unused;
+	struct vd_mmu_attributes attributes;
+
+	format->attributes(entry, level, &attributes);
+	/* A narrow format cuts the distance; a pfn has 56 bits of address in every one. */
+	leaf->pfn.value = ((uint64_t)distance & ((UINT64_C(1) << 56) - 1)) >> top->page_shift;
+	leaf->size = size;
+	leaf->access = attributes.access;
+	leaf->type = attributes.type;
+	leaf->accessed = attributes.accessed;
+	leaf->dirty = attributes.dirty;
+	leaf->device = attributes.device;
+}
+
+/*
+ * The walk of a hardware walker. Always inlined, so that a format's own instance has its
+ * functions and shifts folded in; with a @format not known at compile time it works as well.
+ * In a read section. Return: 0, -ENOENT, -EACCES.
+ */
+VD_MMU_ALWAYS_INLINE int vd_mmu_format_walk(const struct vd_mmu_format *format,
+					    const struct vd_mmu_top *top, uint64_t gpa,
+					    unsigned access, struct vd_mmu_leaf *leaf)
+{
+	vd_mmu_entry *table = top->entries;
+	unsigned level = format->levels - 1;
+
+	if (gpa >> format->input_bits)
+		return -ENOENT;
+	for (;;) {
+		vd_mmu_entry *slot = &table[vd_mmu_format_index(format, level, gpa)];
+		/* Pairs with the release in vd_mmu_table_link(): the table below is zeroed. */
+		uint64_t entry = atomic_load_explicit(slot, memory_order_acquire);
+		enum vd_mmu_entry_kind kind = format->kind(entry, level);
+		uint64_t used;
+
+		if (kind == VD_MMU_TABLE) {
+			table = vd_mmu_format_table(format, top->window_base, entry, level--);
+			continue;
+		}
+		if (kind != VD_MMU_LEAF)
+			return -ENOENT;
+		if (!format->allows(entry, access, level))
+			return -EACCES;
+		used = format->used(entry, access, level);
+		/* Lost against a zap, a protection or another walker: look at what stands now. */
+		if (used != entry && !atomic_compare_exchange_strong_explicit(
+					     slot, &entry, used, memory_order_acq_rel,
+					     memory_order_relaxed))
+			continue;
+		vd_mmu_format_read(format, top, used, level, gpa, leaf);
+		return 0;
+	}
+}
+
+#endif
