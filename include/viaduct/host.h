@@ -73,57 +73,112 @@ struct vd_listener_ops {
 	void (*release)(struct vd_listener *listener);
 };
 
-/** struct vd_listener - embedded in the mirror; only @ops is the owner's */
+/**
+ * struct vd_listener - embedded in the mirror; only @ops is the owner's
+ * @number: order of registration: an event ends only for those for whom it started
+ */
 struct vd_listener {
 	const struct vd_listener_ops *ops;
 	struct vd_listener *next;
-	_Atomic uint32_t busy;
-	bool gone;
+	uint64_t number;
 };
+
+/**
+ * struct vd_active_range - one invalidation between its start and its end
+ * @low, @high: first and last byte; @low > @high when the room is free
+ * @last_listener: number of the last listener registered when it started
+ * @ticket: order of the starts
+ * @thread: who started it
+ */
+struct vd_active_range {
+	_Atomic uint64_t low, high;
+	uint64_t last_listener;
+	uint64_t ticket;
+	const void *thread;
+};
+
+/* Active invalidations whose ranges are kept apart; more than that share their union. */
+#define VD_NOTIFIER_RANGES 8u
 
 /**
  * struct vd_notifier - a chain of listeners and the retry protocol
  *
  * Who installs a translation: (1) seq = vd_notifier_begin(), (2) looks the page up, (3) under its own
- * lock, asks vd_notifier_retry(); if true it installs nothing and starts again. @seq is raised
- * before @active drops, @active is raised before listeners are called: a leaf installed after a
- * passed check is seen by the listener's zap, which takes the same lock.
+ * lock, asks vd_notifier_retry(); if true it installs nothing, drops its lock, may call
+ * vd_notifier_wait(), and starts again. The range is entered into @ranges before listeners are called: a
+ * leaf installed after a passed check is seen by the listener's zap, which takes the same lock.
+ * At the end @seq is raised before the range is dropped: who no longer sees the range sees that @seq moved.
+ *
+ * Any number of invalidations may be active at once, overlapping or not, on any threads. @lock is never
+ * held while a listener is called. It comes after every other lock, so any function here but register,
+ * unregister, wait and (if blockable) start may be called with locks held that no listener takes.
+ *
+ * Who reads guest memory inside a read section of the environment without installing anything needs no
+ * retry if a listener of the chain calls env->synchronize() in its invalidate_start: then the change
+ * waits for the reader. Such a listener answers -EAGAIN to an event that is not blockable.
  */
 struct vd_notifier {
 	const struct vd_env *env;
-	struct vd_lock lock;		/* list and active ranges; never held over a callback */
+	struct vd_lock lock;		/* everything below that is not atomic */
 	struct vd_listener *_Atomic first;
+	struct vd_notifier_walk *walks;	/* callbacks that run now */
+	uint64_t last_listener;
+	uint64_t last_ticket;
 	_Atomic uint64_t seq;
-	_Atomic uint32_t active;	/* invalidations between start and end */
-	_Atomic uint32_t wake;		/* futex word: changes at each end */
-	_Atomic uint64_t low, high;	/* union of the active ranges; narrow enough for a retry check */
+	_Atomic uint32_t active;	/* ranges in use, the shared one counted once a user */
+	_Atomic uint32_t unarmed;	/* invalidations that found nobody listening */
+	_Atomic uint32_t sleepers;
+	_Atomic uint32_t wake;		/* futex word: changes at each end and each callback waited for */
+	uint32_t shared_users;
+	struct vd_active_range ranges[VD_NOTIFIER_RANGES + 1]; /* the last one is shared */
 	bool dead;
 };
 
+/** vd_notifier_init() - an empty chain; cannot fail */
 void vd_notifier_init(struct vd_notifier *notifier, const struct vd_env *env);
+/** vd_notifier_fini() - the chain is empty again, and nothing is active or waits */
 void vd_notifier_fini(struct vd_notifier *notifier);
 
 /**
  * vd_notifier_register() - add a listener, at the end: it is called after those already there
+ *
+ * Its callbacks may run before this returns. It hears of no event that started before, and may look
+ * nothing up before this returns. Sleeps until such events are over where they cannot be told apart (more than
+ * VD_NOTIFIER_RANGES at once, or nobody listened): not from a callback, nor between start and end.
  * Return: 0, -EINVAL without an invalidate_start, -ESHUTDOWN after release.
  */
 int vd_notifier_register(struct vd_notifier *notifier, struct vd_listener *listener);
 
-/** vd_notifier_unregister() - remove it; on return no callback of it runs (but the caller's own) */
+/**
+ * vd_notifier_unregister() - remove it; on return no callback of it runs (but the caller's own)
+ *
+ * No end comes any more for events that have started. May be called from any of its own callbacks, and
+ * the listener may be freed as soon as this returns. Waits for its callbacks on other threads: no lock held that
+ * they take. Once a listener; harmless if it is not (or no longer) registered.
+ */
 void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *listener);
 
 /**
  * vd_notifier_start() - before a change: every mirror drops the range
  *
  * May sleep if @event->blockable. When it fails, those already called have got their end and
- * nothing has changed.
+ * nothing has changed. With nobody listening it costs one predictable branch and one atomic add.
  * Return: 0: the caller changes the memory, then calls vd_notifier_end() with the same event.
- *	-EAGAIN: a listener would have to sleep.
+ *	-EAGAIN: a listener would have to sleep. Another negative errno of a listener.
  */
 int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation *event);
+
+/**
+ * vd_notifier_end() - the change is done, or was given up
+ * @event: same content as at the start; on any thread
+ */
 void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation *event);
+
+/** vd_notifier_release() - the memory dies: calls every listener's release once; nobody can register any more */
 void vd_notifier_release(struct vd_notifier *notifier);
+/** vd_notifier_clear_young() - asks all listeners; true if any says the range had been used */
 bool vd_notifier_clear_young(struct vd_notifier *notifier, const struct vd_invalidation *range);
+/** vd_notifier_test_young() - same, changes nothing, stops at the first that says so */
 bool vd_notifier_test_young(struct vd_notifier *notifier, const struct vd_invalidation *range);
 
 /** vd_notifier_armed() - whether anybody listens; one predictable branch */
@@ -138,7 +193,12 @@ static inline uint64_t vd_notifier_begin(const struct vd_notifier *notifier)
 	return atomic_load_explicit(&notifier->seq, memory_order_acquire);
 }
 
-/** vd_notifier_retry() - step 3: whether the lookup since @seq may be stale for the range */
+/**
+ * vd_notifier_retry() - step 3: whether the lookup since @seq may be stale for the range
+ *
+ * Lock-free; under the lock that the listener's invalidate_start takes to zap. True while an overlapping
+ * invalidation is active (then wait, no lock held) and once after any ended.
+ */
 bool vd_notifier_retry(const struct vd_notifier *notifier, uint64_t seq, uint64_t start,
 		       uint64_t length);
 

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Inside of floor 1: hosts, objects, the state of their pages. */
+#ifndef VIADUCT_HOST_OBJECT_H
+#define VIADUCT_HOST_OBJECT_H
+
+#include <viaduct/host.h>
+
+/* A piece of the window in use; kept in order of address. */
+struct window_range {
+	struct window_range *next;
+	uint64_t start; /* offset in the window */
+	uint64_t size;
+};
+
+struct vd_host {
+	const struct vd_env *env;
+	unsigned page_shift;
+	_Atomic uint32_t references; /* the creator's and one an object */
+	uintptr_t window_base;
+	uint64_t window_size;
+	int guard_slot; /* in the fault guard's table, or negative */
+	struct vd_notifier notifier;
+	struct vd_lock lock;	     /* what follows; taken after an object's lock */
+	struct window_range *ranges;
+	struct vd_host_object *objects;
+	bool destroyed;
+};
+
+/* 512 pages, whatever their size: 2 MiB of 4 KiB pages */
+#define CHUNK_SHIFT 9u
+#define CHUNK_PAGES (1u << CHUNK_SHIFT)
+
+/*
+ * State of the pages of a chunk that has any: where each lies, and whether it is write-protected.
+ * Written under the object's lock between start and end of an invalidation; read without.
+ */
+struct page_chunk {
+	_Atomic uint32_t frame[CHUNK_PAGES];
+	_Atomic uint64_t read_only[CHUNK_PAGES / 64];
+};
+
+/* A chunk without state is NULL: every page in the frame of its own number, not protected. */
+struct page_table {
+	uint64_t chunks;
+	struct page_chunk *_Atomic chunk[];
+};
+
+struct vd_host_object {
+	struct vd_host *host;
+	struct vd_host_object *next; /* of the host's objects */
+	struct vd_host_object **link;
+	_Atomic uint32_t references;
+	_Atomic uintptr_t address; /* of frame 0; 0 when the host has been destroyed */
+	uint64_t size;
+	uint64_t pages;
+	uint64_t frames; /* pages and spares */
+	enum vd_page_kind kind;
+	enum vd_memory_type type;
+	unsigned flags;
+	unsigned granule_shift; /* of what can be discarded or protected: the page, or a huge one */
+	bool private;		/* used at its own address */
+	bool truncatable;	/* its owner may shrink it under us */
+	int fd;
+	uint64_t fd_offset;
+	struct window_range *range;
+	struct vd_lock lock; /* changes of the page state and of the mapping */
+	struct page_table *_Atomic table;
+	_Atomic uint64_t *written; /* private: one bit a page, set by a lookup for writing */
+	uint64_t *spare_used;	   /* one bit a frame */
+	uint64_t spare_next;
+	struct vd_deferred deferred;
+	char name[64];
+};
+
+/* window.c */
+
+/*
+ * Finds room in the window. Return: 0, or -ENOMEM. The memory stays PROT_NONE until someone maps
+ * something over it.
+ */
+int window_reserve(struct vd_host *host, uint64_t size, struct window_range **range);
+/* Gives a range back and makes it PROT_NONE again; if the kernel cannot, the range stays in use. */
+void window_release(struct vd_host *host, struct window_range *range);
+void host_get(struct vd_host *host);
+void host_put(struct vd_host *host);
+
+/* pages.c: state of single pages */
+
+struct page_state {
+	uint64_t frame;
+	bool read_only;
+};
+
+struct page_state pages_get(const struct vd_host_object *object, uint64_t page);
+/* How many pages from @page on, at most @limit, lie in consecutive frames with the same protection. */
+uint64_t pages_run(const struct vd_host_object *object, uint64_t page, uint64_t limit);
+/* Makes room for state of a range. Lock held. Return: 0, -ENOMEM. */
+int pages_prepare(struct vd_host_object *object, uint64_t page, uint64_t count);
+/* The rest needs a prepared range and the lock. */
+void pages_set_frame(struct vd_host_object *object, uint64_t page, uint64_t frame);
+void pages_set_read_only(struct vd_host_object *object, uint64_t page, uint64_t count,
+			 bool read_only);
+void pages_free(struct vd_host_object *object);
+
+/* Private memory: which pages were looked up for writing. */
+bool pages_written(const struct vd_host_object *object, uint64_t page);
+void pages_mark_written(const struct vd_host_object *object, uint64_t page);
+void pages_clear_written(struct vd_host_object *object, uint64_t page, uint64_t count);
+uint64_t pages_written_run(const struct vd_host_object *object, uint64_t page, uint64_t limit);
+
+/* Spare frames, lock held. Return: a frame, or UINT64_MAX when there is none. */
+int spares_prepare(struct vd_host_object *object);
+uint64_t spares_take(struct vd_host_object *object);
+void spares_give(struct vd_host_object *object, uint64_t frame);
+
+/* guard.c */
+bool guard_installed(void);
+/* Return: a slot of the table, or -ENOSPC. */
+int guard_add_window(uintptr_t base, uint64_t size);
+void guard_remove_window(int slot);
+
+#endif

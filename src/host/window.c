@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The host and its window: one reservation of address space that gives every object its pfns. */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "host/object.h"
+
+#define WINDOW_SIZE (UINT64_C(1) << 40)
+#define GIB (UINT64_C(1) << 30)
+#define MIB2 (UINT64_C(2) << 20)
+
+static void *map_nothing(void *at, uint64_t size)
+{
+	return mmap(at, size, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
+}
+
+/* Reserves with the base at a 1 GiB boundary, so that aligned pfns make aligned addresses. */
+static int reserve_window(struct vd_host *host)
+{
+	uint64_t size = host->window_size + GIB;
+	uintptr_t raw, base;
+	void *p;
+	int error = vd_env_inject(host->env, "host.window");
+
+	if (error)
+		return error;
+	p = map_nothing(NULL, size);
+	if (p == MAP_FAILED)
+		return -errno;
+	raw = (uintptr_t)p;
+	base = (raw + GIB - 1) & ~(GIB - 1);
+	if (base != raw)
+		munmap(p, base - raw);
+	if (base + host->window_size != raw + size)
+		munmap((void *)(base + host->window_size), raw + size - base - host->window_size);
+	host->window_base = base;
+	return 0;
+}
+
+static int check_config(const struct vd_host_config *config, struct vd_error *error)
+{
+	unsigned own = (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
+
+	if (config->page_shift && (config->page_shift < own || config->page_shift > 30))
+		return vd_error_set(error, -EINVAL, "page shift %u: the host's pages need %u to 30",
+				    config->page_shift, own);
+	/* a pfn counts bytes modulo 2^56, with a sign */
+	if (config->window_size > UINT64_C(1) << 54)
+		return vd_error_set(error, -EINVAL, "a window of 0x%lx bytes is too large",
+				    (unsigned long)config->window_size);
+	return 0;
+}
+
+int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
+		   struct vd_error *error)
+{
+	const struct vd_env *env = config->env;
+	struct vd_host *host;
+	int result = check_config(config, error);
+
+	if (result)
+		return result;
+	host = vd_env_allocate(env, "host.create", sizeof(*host), _Alignof(struct vd_host));
+	if (!host)
+		return vd_error_set(error, -ENOMEM, "no memory for a host");
+	host->env = env;
+	host->page_shift = config->page_shift ? config->page_shift
+		: (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
+	host->window_size = config->window_size ? config->window_size : WINDOW_SIZE;
+	host->window_size = (host->window_size + GIB - 1) & ~(GIB - 1);
+	atomic_init(&host->references, 1);
+	result = reserve_window(host);
+	if (result) {
+		uint64_t size = host->window_size;
+
+		env->release(env, host, sizeof(*host));
+		return vd_error_set(error, result,
+				    "cannot reserve %lu GiB of address space for guest memory "
+				    "(is there a ulimit -v?)", (unsigned long)(size / GIB));
+	}
+	env->lock_init(env, &host->lock);
+	vd_notifier_init(&host->notifier, env);
+	host->guard_slot = guard_add_window(host->window_base, host->window_size);
+	*out = host;
+	return 0;
+}
+
+void host_get(struct vd_host *host)
+{
+	atomic_fetch_add_explicit(&host->references, 1, memory_order_relaxed);
+}
+
+void host_put(struct vd_host *host)
+{
+	const struct vd_env *env = host->env;
+
+	/* acq_rel: the last one sees what all others did before they let go */
+	if (atomic_fetch_sub_explicit(&host->references, 1, memory_order_acq_rel) != 1)
+		return;
+	vd_notifier_fini(&host->notifier);
+	env->lock_destroy(env, &host->lock);
+	env->release(env, host, sizeof(*host));
+}
+
+/* Objects that live on become empty before the window goes. */
+static void empty_objects(struct vd_host *host)
+{
+	host->env->lock(host->env, &host->lock);
+	host->destroyed = true;
+	for (struct vd_host_object *object = host->objects; object; object = object->next)
+		/* release: pairs with vd_host_object_lookup() */
+		atomic_store_explicit(&object->address, 0, memory_order_release);
+	host->env->unlock(host->env, &host->lock);
+}
+
+void vd_host_destroy(struct vd_host *host)
+{
+	struct window_range *range;
+
+	if (!host)
+		return;
+	vd_notifier_release(&host->notifier);
+	empty_objects(host);
+	host->env->synchronize(host->env);
+	guard_remove_window(host->guard_slot);
+	munmap((void *)host->window_base, host->window_size);
+	host->env->lock(host->env, &host->lock);
+	while ((range = host->ranges)) {
+		host->ranges = range->next;
+		host->env->release(host->env, range, sizeof(*range));
+	}
+	host->env->unlock(host->env, &host->lock);
+	host_put(host);
+}
+
+const struct vd_env *vd_host_env(const struct vd_host *host)
+{
+	return host->env;
+}
+
+unsigned vd_host_page_shift(const struct vd_host *host)
+{
+	return host->page_shift;
+}
+
+struct vd_notifier *vd_host_notifier(struct vd_host *host)
+{
+	return &host->notifier;
+}
+
+uintptr_t vd_host_window_base(const struct vd_host *host)
+{
+	return host->window_base;
+}
+
+/* ---- ranges of the window ------------------------------------------------------------------ */
+
+/* Large objects are aligned so that large blocks of the tables can map them. */
+static uint64_t natural_alignment(const struct vd_host *host, uint64_t size)
+{
+	return size >= GIB ? GIB : size >= MIB2 ? MIB2 : UINT64_C(1) << host->page_shift;
+}
+
+/* First fit; returns the link after which the range belongs. Lock held. */
+static struct window_range **find_gap(struct vd_host *host, uint64_t size, uint64_t *start)
+{
+	uint64_t align = natural_alignment(host, size);
+	struct window_range **link = &host->ranges;
+
+	*start = 0;
+	while (*link && (*link)->start - *start < size) {
+		*start = ((*link)->start + (*link)->size + align - 1) & ~(align - 1);
+		link = &(*link)->next;
+		/* rounding up may have passed the next range's start */
+		if (*link && (*link)->start < *start)
+			*start = (*link)->start;
+	}
+	if (*start > host->window_size || host->window_size - *start < size)
+		return NULL;
+	return link;
+}
+
+int window_reserve(struct vd_host *host, uint64_t size, struct window_range **out)
+{
+	const struct vd_env *env = host->env;
+	struct window_range *range, **link;
+
+	range = vd_env_allocate(env, "host.range", sizeof(*range), _Alignof(struct window_range));
+	if (!range)
+		return -ENOMEM;
+	range->size = size;
+	env->lock(env, &host->lock);
+	link = host->destroyed ? NULL : find_gap(host, size, &range->start);
+	if (link) {
+		range->next = *link;
+		*link = range;
+	}
+	env->unlock(env, &host->lock);
+	if (!link) {
+		env->release(env, range, sizeof(*range));
+		return -ENOMEM;
+	}
+	*out = range;
+	return 0;
+}
+
+void window_release(struct vd_host *host, struct window_range *range)
+{
+	const struct vd_env *env = host->env;
+	struct window_range **link = &host->ranges;
+
+	env->lock(env, &host->lock);
+	if (!host->destroyed &&
+	    map_nothing((void *)(host->window_base + range->start), range->size) != MAP_FAILED) {
+		while (*link != range)
+			link = &(*link)->next;
+		*link = range->next;
+		env->release(env, range, sizeof(*range));
+	}
+	env->unlock(env, &host->lock);
+}
