@@ -299,14 +299,35 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 		    unsigned flags, struct vd_host_object **object, struct vd_error *error);
 
 struct vd_host_object *vd_host_object_get(struct vd_host_object *object);
-/** vd_host_object_put() - last reference: invalidates the whole object, then unmaps it */
+/**
+ * vd_host_object_put() - last reference: invalidates the whole object, then unmaps it
+ *
+ * Sleeps; no lock held that a listener takes, not inside a read section, not from a deferred
+ * function. Should a listener refuse, the memory stays mapped and unused until the host goes. NULL is ignored.
+ */
 void vd_host_object_put(struct vd_host_object *object);
 uint64_t vd_host_object_size(const struct vd_host_object *object);
 enum vd_page_kind vd_host_object_kind(const struct vd_host_object *object);
 const char *vd_host_object_name(const struct vd_host_object *object);
 struct vd_host *vd_host_object_host(const struct vd_host_object *object);
-/** vd_host_object_fd() - the descriptor to hand to another process, or -EBADF for private memory */
+/**
+ * vd_host_object_fd() - the descriptor to hand to another process, or -EBADF for private memory
+ *
+ * Stays the object's. Offset 0 of the object need not be offset 0 of the descriptor, nor need it stay where it is:
+ * ask vd_host_object_fd_range().
+ */
 int vd_host_object_fd(const struct vd_host_object *object);
+
+/**
+ * vd_host_object_fd_range() - where in the descriptor an offset lies now
+ * @fd_offset: set to the offset in the descriptor
+ * @run: set to the bytes from there on that lie in a row
+ *
+ * As good as a lookup: until an invalidation of the range (a move changes it). Lock-free.
+ * Return: the descriptor; -EBADF private memory; -ERANGE outside the object.
+ */
+int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset,
+			    uint64_t *fd_offset, uint64_t *run);
 
 /**
  * vd_host_object_lookup() - gfn_to_pfn's lower half: what is at (object, offset)

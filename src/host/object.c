@@ -335,21 +335,38 @@ struct vd_host_object *vd_host_object_get(struct vd_host_object *object)
 	return object;
 }
 
+/* Every mirror drops the object; then lookups find nothing. */
+static int object_empty(struct vd_host_object *object)
+{
+	struct vd_notifier *notifier = &object->host->notifier;
+	struct vd_invalidation event = {.object = object, .length = object->size,
+					.blockable = true, .reason = VD_INVALIDATE_UNMAP};
+	int result = vd_notifier_start(notifier, &event);
+
+	if (result)
+		return result;
+	/* release: pairs with vd_host_object_lookup() */
+	atomic_store_explicit(&object->address, 0, memory_order_release);
+	vd_notifier_end(notifier, &event);
+	return 0;
+}
+
 void vd_host_object_put(struct vd_host_object *object)
 {
 	struct vd_host *host;
-	struct vd_invalidation event;
 
 	/* acq_rel: the last one sees what all others did before they let go */
 	if (!object ||
 	    atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) != 1)
 		return;
 	host = object->host;
-	event = (struct vd_invalidation){.object = object, .length = object->size,
-					 .blockable = true, .reason = VD_INVALIDATE_UNMAP};
-	if (vd_notifier_start(&host->notifier, &event) == 0) {
-		atomic_store_explicit(&object->address, 0, memory_order_release);
-		vd_notifier_end(&host->notifier, &event);
+	if (object_empty(object)) {
+		/* A device still writes there, say: the memory must not be used for anything else. */
+		if (host->env->log)
+			host->env->log(host->env, VD_LOG_ERROR,
+				       "host: memory is still in use and stays until the host goes");
+		atomic_store_explicit(&object->abandoned, true, memory_order_release);
+		return;
 	}
 	host->env->lock(host->env, &host->lock);
 	*object->link = object->next;
@@ -360,6 +377,22 @@ void vd_host_object_put(struct vd_host_object *object)
 		window_release(host, object->range);
 	/* a lookup that began before may still read the page state */
 	host->env->defer(host->env, &object->deferred, free_deferred);
+}
+
+void object_free_abandoned(struct vd_host *host)
+{
+	struct vd_host_object *object, *next;
+
+	for (object = host->objects; object; object = next) {
+		next = object->next;
+		/* acquire: pairs with vd_host_object_put() */
+		if (!atomic_load_explicit(&object->abandoned, memory_order_acquire))
+			continue;
+		*object->link = next;
+		if (next)
+			next->link = object->link;
+		object_free(object);
+	}
 }
 
 uint64_t vd_host_object_size(const struct vd_host_object *object)
@@ -385,4 +418,20 @@ struct vd_host *vd_host_object_host(const struct vd_host_object *object)
 int vd_host_object_fd(const struct vd_host_object *object)
 {
 	return object->fd < 0 ? -EBADF : object->fd;
+}
+
+int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset,
+			    uint64_t *fd_offset, uint64_t *run)
+{
+	unsigned shift = object->host->page_shift;
+	uint64_t page = offset >> shift;
+	uint64_t within = offset - (page << shift);
+
+	if (object->fd < 0)
+		return -EBADF;
+	if (offset >= object->size)
+		return -ERANGE;
+	*fd_offset = object->fd_offset + (pages_get(object, page).frame << shift) + within;
+	*run = (pages_run(object, page, object->pages - page) << shift) - within;
+	return object->fd;
 }

@@ -63,6 +63,7 @@ struct vd_host_object {
 	int fd;
 	uint64_t fd_offset;
 	struct window_range *range;
+	_Atomic bool abandoned; /* no reference is left, but a listener would not let go */
 	struct vd_lock lock; /* changes of the page state and of the mapping */
 	struct page_table *_Atomic table;
 	_Atomic uint64_t *written; /* private: one bit a page, set by a lookup for writing */
@@ -83,6 +84,9 @@ int window_reserve(struct vd_host *host, uint64_t size, struct window_range **ra
 void window_release(struct vd_host *host, struct window_range *range);
 void host_get(struct vd_host *host);
 void host_put(struct vd_host *host);
+
+/* object.c: at the end of the host. Lock held, or nobody else there. */
+void object_free_abandoned(struct vd_host *host);
 
 /* pages.c: state of single pages */
 

@@ -7,7 +7,7 @@
 
 static struct page_chunk *chunk_of(const struct vd_host_object *object, uint64_t page)
 {
-	/* acquire: pairs with the publishing stores in pages_prepare() */
+	/* acquire: pairs with table_prepare() and chunk_prepare() */
 	struct page_table *table = atomic_load_explicit(&object->table, memory_order_acquire);
 
 	return table ? atomic_load_explicit(&table->chunk[page >> CHUNK_SHIFT], memory_order_acquire)
@@ -34,6 +34,9 @@ uint64_t pages_run(const struct vd_host_object *object, uint64_t page, uint64_t 
 	struct page_state first = pages_get(object, page), next;
 	uint64_t n = 1;
 
+	/* acquire: pairs with table_prepare() */
+	if (!atomic_load_explicit(&object->table, memory_order_acquire))
+		return limit;
 	while (n < limit) {
 		uint64_t at = page + n;
 
@@ -64,6 +67,7 @@ static int table_prepare(struct vd_host_object *object)
 	if (!table)
 		return -ENOMEM;
 	table->chunks = chunks;
+	/* release: pairs with chunk_of() and pages_run() */
 	atomic_store_explicit(&object->table, table, memory_order_release);
 	return 0;
 }
@@ -82,6 +86,7 @@ static int chunk_prepare(struct vd_host_object *object, uint64_t index)
 		return -ENOMEM;
 	for (unsigned i = 0; i < CHUNK_PAGES; i++)
 		atomic_init(&chunk->frame[i], (uint32_t)((index << CHUNK_SHIFT) + i));
+	/* release: pairs with chunk_of() */
 	atomic_store_explicit(&table->chunk[index], chunk, memory_order_release);
 	return 0;
 }

@@ -130,6 +130,7 @@ void vd_host_destroy(struct vd_host *host)
 		host->ranges = range->next;
 		host->env->release(host->env, range, sizeof(*range));
 	}
+	object_free_abandoned(host);
 	host->env->unlock(host->env, &host->lock);
 	host_put(host);
 }
