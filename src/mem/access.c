@@ -48,6 +48,8 @@ int vd_mem_gpa_to_pfn(const struct vd_mem *mem, vd_gpa gpa, unsigned access,
 		r = -EREMOTE;
 	} else if ((access & VD_WRITE) && slot->config.read_only) {
 		r = -EACCES;
+	} else if (vd_mem_released(mem)) {
+		r = -EFAULT;
 	} else {
 		uint64_t offset = gpa.value - slot->config.base.value;
 
@@ -81,7 +83,7 @@ static int translate(const struct vd_mem *mem, uint64_t gpa, uint64_t length, un
 	uint64_t offset;
 	int r;
 
-	if (!slot || !slot->valid || slot->config.kind != VD_SLOT_RAM)
+	if (!slot || !slot->valid || slot->config.kind != VD_SLOT_RAM || vd_mem_released(mem))
 		return -EFAULT;
 	if ((access & VD_WRITE) && slot->config.read_only)
 		return -EACCES;

@@ -76,10 +76,10 @@ void vd_mem_mark_dirty(struct vd_mem *mem, vd_gpa gpa, uint64_t length)
 	for (i = vd_snapshot_first(snapshot, gpa.value);
 	     i < snapshot->count && snapshot->starts[i] <= last; i++) {
 		uint64_t start = snapshot->starts[i] > gpa.value ? snapshot->starts[i] : gpa.value;
-		uint64_t stop = snapshot->lasts[i] < last ? snapshot->lasts[i] : last;
+		uint64_t stop = snapshot->entries[i].last < last ? snapshot->entries[i].last : last;
 		/* Acquire pairs with the release in vd_mem_dirty_start(). */
-		struct vd_mem_dirty *dirty = atomic_load_explicit(&snapshot->slots[i]->shown.dirty,
-								  memory_order_acquire);
+		struct vd_mem_dirty *dirty = atomic_load_explicit(
+			&snapshot->entries[i].slot->shown.dirty, memory_order_acquire);
 
 		if (dirty)
 			vd_dirty_mark(dirty, start - snapshot->starts[i], stop - start + 1);

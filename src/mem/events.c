@@ -15,7 +15,7 @@ struct translation {
 
 static struct vd_mem *mem_of(struct vd_listener *listener)
 {
-	return (struct vd_mem *)((char *)listener - offsetof(struct vd_mem, listener));
+	return (struct vd_mem *)((char *)listener - offsetof(struct vd_mem, host_listener));
 }
 
 /* The guest range of a slot that maps a part of the event's; they are known to overlap. */
@@ -71,7 +71,7 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 	int r = vd_gate_enter_event(t.mem, event->blockable);
 
 	if (r)
-		return r;
+		return r == -ESHUTDOWN ? 0 : r;
 	r = each(&t, start_one);
 	if (r) {
 		each(&t, end_one);
@@ -88,6 +88,8 @@ static void invalidate_end(struct vd_listener *listener, const struct vd_invalid
 {
 	struct translation t = { .mem = mem_of(listener), .host = event };
 
+	if (vd_gate_closed(t.mem)) /* then no start was let in that has not had its end */
+		return;
 	each(&t, end_one);
 	vd_gate_leave_event(t.mem);
 }
@@ -115,8 +117,10 @@ static bool scan(struct vd_listener *listener, const struct vd_invalidation *ran
 {
 	struct translation t = { .mem = mem_of(listener), .host = range };
 
-	if (vd_gate_enter_event(t.mem, range->blockable))
-		return true; /* not known: never report a used page as old */
+	int r = vd_gate_enter_event(t.mem, range->blockable);
+
+	if (r)
+		return r == -EAGAIN; /* not known: a page in use is never reported as old */
 	each(&t, fn);
 	vd_gate_leave_event(t.mem);
 	return t.young;
@@ -134,15 +138,35 @@ static bool test_young(struct vd_listener *listener, const struct vd_invalidatio
 
 static void release(struct vd_listener *listener)
 {
-	vd_notifier_release(&mem_of(listener)->notifier);
+	struct vd_mem *mem = mem_of(listener);
+
+	/* Release pairs with the acquire in vd_mem_released(). */
+	atomic_store_explicit(&mem->released, true, memory_order_release);
+	vd_notifier_release(&mem->notifier);
+	/* Copies that began before have left; new ones see the flag. */
+	mem->env->synchronize(mem->env);
+	/* The host may be gone before we are. */
+	vd_notifier_unregister(vd_host_notifier(mem->host), listener);
 }
 
-const struct vd_listener_ops vd_mem_listener_ops = {
+const struct vd_listener_ops vd_mem_host_listener_ops = {
 	.invalidate_start = invalidate_start,
 	.invalidate_end = invalidate_end,
 	.clear_young = clear_young,
 	.test_young = test_young,
 	.release = release,
+};
+
+/* Whoever runs the chain waits for the read sections itself, once for all ranges of its event. */
+static int copy_invalidate_start(struct vd_listener *listener, const struct vd_invalidation *event)
+{
+	(void)listener;
+	(void)event;
+	return 0;
+}
+
+const struct vd_listener_ops vd_mem_copy_listener_ops = {
+	.invalidate_start = copy_invalidate_start,
 };
 
 void vd_mem_run_start(struct vd_mem *mem, const struct vd_invalidation *event)

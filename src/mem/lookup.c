@@ -4,17 +4,23 @@
 const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct vd_mem_hint *hint)
 {
 	const struct vd_mem_snapshot *snapshot = vd_mem_current(mem);
+	const struct vd_mem_entry *entry;
 	uint32_t rank;
 
-	if (hint && hint->generation == snapshot->generation &&
-	    gpa.value >= snapshot->starts[hint->index] && gpa.value <= snapshot->lasts[hint->index])
-		return &snapshot->slots[hint->index]->shown;
-	rank = vd_snapshot_rank(snapshot, gpa.value);
-	if (!rank || gpa.value > snapshot->lasts[rank - 1])
+	if (hint && hint->generation == snapshot->generation) {
+		entry = &snapshot->entries[hint->index];
+		if (gpa.value >= snapshot->starts[hint->index] && gpa.value <= entry->last)
+			return &entry->slot->shown;
+	}
+	rank = vd_index_rank(&snapshot->index, gpa.value);
+	if (!rank)
+		return NULL;
+	entry = &snapshot->entries[rank - 1];
+	if (gpa.value > entry->last)
 		return NULL;
 	if (hint)
 		*hint = (struct vd_mem_hint){ snapshot->generation, rank - 1 };
-	return &snapshot->slots[rank - 1]->shown;
+	return &entry->slot->shown;
 }
 
 int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct vd_slot *slot),
@@ -28,7 +34,7 @@ int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct 
 	env->read_enter(env);
 	snapshot = vd_mem_current(mem);
 	for (i = 0; i < snapshot->count && !r; i++)
-		r = fn(context, &snapshot->slots[i]->shown);
+		r = fn(context, &snapshot->entries[i].slot->shown);
 	env->read_leave(env);
 	return r;
 }

@@ -1,33 +1,48 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "mem/snapshot.h"
 
+/* Sets a size aside in the one block a snapshot is; returns where. */
+static size_t set_aside(size_t *bytes, size_t count, size_t size)
+{
+	size_t at = (*bytes + 15) & ~(size_t)15;
+
+	*bytes = at + count * size;
+	return at;
+}
+
+static void index_slots(struct vd_mem_snapshot *s)
+{
+	for (uint32_t i = 0; i < VD_INDEX_SCAN; i++)
+		s->starts[s->count + i] = UINT64_MAX;
+	vd_index_build(&s->index, s->count);
+}
+
 struct vd_mem_snapshot *vd_snapshot_allocate(const struct vd_env *env, uint32_t capacity)
 {
-	size_t n = capacity ? capacity : 1;
-	size_t bytes = sizeof(struct vd_mem_snapshot) + 63;
-	struct vd_mem_snapshot *s;
-	unsigned char *p;
+	size_t bytes = sizeof(struct vd_mem_snapshot);
+	size_t starts = set_aside(&bytes, capacity + VD_INDEX_SCAN, sizeof(uint64_t));
+	size_t entries = set_aside(&bytes, capacity, sizeof(struct vd_mem_entry));
+	size_t table = set_aside(&bytes, VD_INDEX_ENTRIES(capacity), sizeof(uint32_t));
+	size_t nodes = set_aside(&bytes, VD_INDEX_NODES(capacity), sizeof(struct vd_index_node));
+	size_t mappings = set_aside(&bytes, capacity, sizeof(struct vd_mem_mapping));
+	struct vd_mem_snapshot *s = vd_env_allocate(env, "mem.snapshot", bytes, 16);
+	unsigned char *p = (unsigned char *)s;
 
-	bytes &= ~(size_t)63;
-	size_t starts = bytes;
-	bytes += n * sizeof(uint64_t);
-	size_t lasts = bytes;
-	bytes += n * sizeof(uint64_t);
-	size_t slots = bytes;
-	bytes += n * sizeof(struct vd_mem_slot *);
-	size_t mappings = bytes;
-	bytes += n * sizeof(struct vd_mem_mapping);
-	s = vd_env_allocate(env, "mem.snapshot", bytes, 64);
 	if (!s)
 		return NULL;
-	p = (unsigned char *)s;
 	s->env = env;
 	s->bytes = bytes;
 	s->capacity = capacity;
 	s->starts = (uint64_t *)(p + starts);
-	s->lasts = (uint64_t *)(p + lasts);
-	s->slots = (struct vd_mem_slot **)(p + slots);
+	s->entries = (struct vd_mem_entry *)(p + entries);
 	s->mappings = (struct vd_mem_mapping *)(p + mappings);
+	s->index = (struct vd_index){
+		.addresses = s->starts,
+		.table = (uint32_t *)(p + table),
+		.table_room = VD_INDEX_ENTRIES(capacity),
+		.nodes = (struct vd_index_node *)(p + nodes),
+	};
+	index_slots(s);
 	return s;
 }
 
@@ -66,8 +81,7 @@ static void append_slot(struct vd_mem_snapshot *s, struct vd_mem_slot *slot)
 	uint32_t i = s->count++;
 
 	s->starts[i] = slot->shown.config.base.value;
-	s->lasts[i] = vd_slot_last(&slot->shown);
-	s->slots[i] = slot;
+	s->entries[i] = (struct vd_mem_entry){ vd_slot_last(&slot->shown), slot };
 }
 
 static void append_mapping(struct vd_mem_snapshot *s, const struct vd_mem_slot *slot)
@@ -111,7 +125,7 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 	uint32_t i, j = 0;
 
 	for (i = 0; i < old->count; i++) {
-		struct vd_mem_slot *slot = old->slots[i];
+		struct vd_mem_slot *slot = old->entries[i].slot;
 
 		if (slot->state == VD_SLOT_LEAVING)
 			continue;
@@ -121,6 +135,7 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 	}
 	while (j < added_count)
 		append_slot(next, added[j++]);
+	index_slots(next);
 	for (i = 0, j = 0; i < old->mapping_count; i++) {
 		const struct vd_mem_slot *slot = old->mappings[i].slot;
 
@@ -135,27 +150,11 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 	set_furthest(next->mappings, 0, next->mapping_count);
 }
 
-uint32_t vd_snapshot_rank(const struct vd_mem_snapshot *snapshot, uint64_t gpa)
-{
-	const uint64_t *base = snapshot->starts;
-	uint32_t n = snapshot->count;
-
-	if (!n)
-		return 0;
-	while (n > 1) {
-		uint32_t half = n / 2;
-
-		base += base[half - 1] <= gpa ? half : 0;
-		n -= half;
-	}
-	return (uint32_t)(base - snapshot->starts) + (*base <= gpa);
-}
-
 uint32_t vd_snapshot_first(const struct vd_mem_snapshot *snapshot, uint64_t gpa)
 {
-	uint32_t rank = vd_snapshot_rank(snapshot, gpa);
+	uint32_t rank = vd_index_rank(&snapshot->index, gpa);
 
-	return rank && snapshot->lasts[rank - 1] >= gpa ? rank - 1 : rank;
+	return rank && snapshot->entries[rank - 1].last >= gpa ? rank - 1 : rank;
 }
 
 struct mapping_query {

@@ -8,6 +8,8 @@
 
 #include <viaduct/mem.h>
 
+#include "mem/index.h"
+
 /*
  * Who is inside the operations of a trap slot. Lives until the slot and the last call are gone,
  * and is shared by the two forms of a slot that moves.
@@ -38,6 +40,12 @@ struct vd_mem_mapping {
 	const struct vd_mem_slot *slot;
 };
 
+/* What a lookup needs next, on one cache line. */
+struct vd_mem_entry {
+	uint64_t last;
+	struct vd_mem_slot *slot;
+};
+
 struct vd_mem_snapshot {
 	struct vd_deferred deferred;
 	const struct vd_env *env;
@@ -45,9 +53,9 @@ struct vd_mem_snapshot {
 	uint64_t generation;
 	uint32_t count, capacity;
 	uint32_t mapping_count;
+	struct vd_index index;
 	uint64_t *starts;
-	uint64_t *lasts;
-	struct vd_mem_slot **slots;
+	struct vd_mem_entry *entries;
 	struct vd_mem_mapping *mappings;
 };
 
@@ -74,8 +82,6 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 /* vd_mapping_compare() - order of the reverse index: object, offset, then base */
 int vd_mapping_compare(const struct vd_slot *a, const struct vd_slot *b);
 
-/* vd_snapshot_rank() - how many slots start at or below @gpa */
-uint32_t vd_snapshot_rank(const struct vd_mem_snapshot *snapshot, uint64_t gpa);
 /* vd_snapshot_first() - index of the first slot that ends at or above @gpa; count if none */
 uint32_t vd_snapshot_first(const struct vd_mem_snapshot *snapshot, uint64_t gpa);
 

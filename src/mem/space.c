@@ -6,24 +6,35 @@
 
 /* ---- the gate ---- */
 
+/* Gate lock held on entry and exit, not meanwhile. */
+static void sleep_at_gate(struct vd_mem *mem)
+{
+	const struct vd_env *env = mem->env;
+	uint32_t seen = atomic_load_explicit(&mem->gate.word, memory_order_relaxed);
+
+	env->unlock(env, &mem->gate.lock);
+	env->wait(env, &mem->gate.word, seen);
+	env->lock(env, &mem->gate.lock);
+}
+
 int vd_gate_enter_event(struct vd_mem *mem, bool blockable)
 {
 	const struct vd_env *env = mem->env;
 	struct vd_mem_gate *gate = &mem->gate;
 
-	env->lock(env, &gate->lock);
-	while (gate->swapping) {
-		uint32_t seen = atomic_load_explicit(&gate->word, memory_order_relaxed);
+	int r = 0;
 
-		env->unlock(env, &gate->lock);
-		if (!blockable)
-			return -EAGAIN;
-		env->wait(env, &gate->word, seen);
-		env->lock(env, &gate->lock);
-	}
-	gate->events++;
+	env->lock(env, &gate->lock);
+	while (gate->swapping && blockable)
+		sleep_at_gate(mem);
+	if (gate->closed)
+		r = -ESHUTDOWN;
+	else if (gate->swapping)
+		r = -EAGAIN;
+	else
+		gate->events++;
 	env->unlock(env, &gate->lock);
-	return 0;
+	return r;
 }
 
 void vd_gate_leave_event(struct vd_mem *mem)
@@ -50,13 +61,8 @@ void vd_gate_enter_swap(struct vd_mem *mem)
 	 * New events may keep overtaking: were they held back for us, a thread that starts a second
 	 * event before it ended its first would wait for itself.
 	 */
-	while (gate->events) {
-		uint32_t seen = atomic_load_explicit(&gate->word, memory_order_relaxed);
-
-		env->unlock(env, &gate->lock);
-		env->wait(env, &gate->word, seen);
-		env->lock(env, &gate->lock);
-	}
+	while (gate->events)
+		sleep_at_gate(mem);
 	gate->swapping = true;
 	env->unlock(env, &gate->lock);
 }
@@ -70,6 +76,23 @@ void vd_gate_leave_swap(struct vd_mem *mem)
 	atomic_fetch_add_explicit(&mem->gate.word, 1, memory_order_relaxed);
 	env->unlock(env, &mem->gate.lock);
 	env->wake(env, &mem->gate.word);
+}
+
+void vd_gate_close(struct vd_mem *mem)
+{
+	vd_gate_enter_swap(mem);
+	mem->gate.closed = true; /* alone between enter and leave; seen under the lock of the latter */
+	vd_gate_leave_swap(mem);
+}
+
+bool vd_gate_closed(struct vd_mem *mem)
+{
+	bool closed;
+
+	mem->env->lock(mem->env, &mem->gate.lock);
+	closed = mem->gate.closed;
+	mem->env->unlock(mem->env, &mem->gate.lock);
+	return closed;
 }
 
 /* ---- the space ---- */
@@ -112,13 +135,15 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struc
 	mem->page_shift = config->page_shift ? config->page_shift : mem->host_page_shift;
 	mem->address_bits = config->address_bits ? config->address_bits : ADDRESS_BITS_DEFAULT;
 	mem->update.mem = mem;
-	mem->listener.ops = &vd_mem_listener_ops;
+	mem->host_listener.ops = &vd_mem_host_listener_ops;
+	mem->copy_listener.ops = &vd_mem_copy_listener_ops;
 	atomic_init(&mem->snapshot, empty);
 	atomic_init(&mem->generation, empty->generation);
 	env->lock_init(env, &mem->gate.lock);
 	env->lock_init(env, &mem->update_lock);
 	vd_notifier_init(&mem->notifier, env);
-	r = vd_notifier_register(vd_host_notifier(mem->host), &mem->listener);
+	vd_notifier_register(&mem->notifier, &mem->copy_listener); /* an empty living chain: cannot fail */
+	r = vd_notifier_register(vd_host_notifier(mem->host), &mem->host_listener);
 	if (r) {
 		vd_mem_destroy(mem);
 		return vd_error_set(error, r, "the host's memory has been released");
@@ -148,12 +173,15 @@ void vd_mem_destroy(struct vd_mem *mem)
 	if (!mem)
 		return;
 	env = mem->env;
-	vd_notifier_unregister(vd_host_notifier(mem->host), &mem->listener);
+	vd_gate_close(mem);
+	if (!vd_mem_released(mem))
+		vd_notifier_unregister(vd_host_notifier(mem->host), &mem->host_listener);
 	vd_notifier_release(&mem->notifier);
+	vd_notifier_unregister(&mem->notifier, &mem->copy_listener);
 	env->synchronize(env);
 	snapshot = atomic_load_explicit(&mem->snapshot, memory_order_relaxed);
 	for (i = 0; i < snapshot->count; i++)
-		vd_slot_destroy(mem, snapshot->slots[i]);
+		vd_slot_destroy(mem, snapshot->entries[i].slot);
 	vd_snapshot_free(snapshot);
 	vd_notifier_fini(&mem->notifier);
 	env->release(env, mem->by_id, mem->id_room * sizeof(struct vd_mem_slot *));

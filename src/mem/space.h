@@ -24,6 +24,7 @@ struct vd_mem_gate {
 	struct vd_lock lock;
 	uint32_t events;
 	bool swapping;
+	bool closed; /* the space is being destroyed: it hears no more */
 	_Atomic uint32_t word;
 };
 
@@ -34,8 +35,14 @@ struct vd_mem {
 	unsigned page_shift, host_page_shift, address_bits;
 	struct vd_mem_snapshot *_Atomic snapshot;
 	_Atomic uint64_t generation;
+	_Atomic bool released; /* the host's memory is gone */
 	struct vd_notifier notifier;
-	struct vd_listener listener;
+	struct vd_listener host_listener;
+	/*
+	 * Always first on our own chain: a chain without listeners does not note what is active, and
+	 * checked copies ask it.
+	 */
+	struct vd_listener copy_listener;
 	struct vd_mem_gate gate;
 	struct vd_lock update_lock;
 	struct vd_mem_update update;
@@ -51,12 +58,24 @@ static inline const struct vd_mem_snapshot *vd_mem_current(const struct vd_mem *
 	return atomic_load_explicit(&mem->snapshot, memory_order_acquire);
 }
 
+/* Inside a read section: if false, the host's memory stays until the section is left. */
+static inline bool vd_mem_released(const struct vd_mem *mem)
+{
+	/* Acquire pairs with the release of the host's listener. */
+	return atomic_load_explicit(&mem->released, memory_order_acquire);
+}
+
+/* vd_gate_enter_event() - 0; -EAGAIN if that would have to wait; -ESHUTDOWN once closed */
 int vd_gate_enter_event(struct vd_mem *mem, bool blockable);
 void vd_gate_leave_event(struct vd_mem *mem);
 void vd_gate_enter_swap(struct vd_mem *mem);
 void vd_gate_leave_swap(struct vd_mem *mem);
+/* vd_gate_close() - waits until no event goes on; later ones are not let in */
+void vd_gate_close(struct vd_mem *mem);
+bool vd_gate_closed(struct vd_mem *mem);
 
-extern const struct vd_listener_ops vd_mem_listener_ops;
+extern const struct vd_listener_ops vd_mem_host_listener_ops;
+extern const struct vd_listener_ops vd_mem_copy_listener_ops;
 
 /* vd_mem_run_start() - vd_notifier_start() for an event that must happen: repeats until it did */
 void vd_mem_run_start(struct vd_mem *mem, const struct vd_invalidation *event);

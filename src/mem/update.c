@@ -125,37 +125,38 @@ static const char *name_of(const struct vd_slot_config *config)
 	return config->name ? config->name : "unnamed";
 }
 
-static int overlaps(struct vd_mem_slot *const *list, uint32_t count, uint32_t at, uint64_t last,
-		    const struct vd_mem_slot *except, const struct vd_mem_slot **other)
+/* The first of the added slots, then of the old ones, that is in the way of @slot; or NULL. */
+static const struct vd_slot *find_overlap(const struct vd_mem_update *update,
+					  const struct vd_slot *slot,
+					  const struct vd_mem_slot *except)
 {
-	for (; at < count && list[at]->shown.config.base.value <= last; at++) {
-		if (list[at]->state == VD_SLOT_LEAVING || list[at] == except)
-			continue;
-		*other = list[at];
-		return -EEXIST;
-	}
-	return 0;
+	const struct vd_mem_snapshot *old = vd_mem_current(update->mem);
+	uint64_t base = slot->config.base.value, last = vd_slot_last(slot);
+	uint32_t i = list_position(update->added, update->added_count, slot, base_compare);
+
+	if (i && vd_slot_last(&update->added[i - 1]->shown) >= base)
+		i--;
+	for (; i < update->added_count && update->added[i]->shown.config.base.value <= last; i++)
+		if (update->added[i] != except)
+			return &update->added[i]->shown;
+	for (i = vd_snapshot_first(old, base); i < old->count && old->starts[i] <= last; i++)
+		if (old->entries[i].slot->state == VD_SLOT_LIVE && old->entries[i].slot != except)
+			return &old->entries[i].slot->shown;
+	return NULL;
 }
 
 static int check_overlap(const struct vd_mem_update *update, const struct vd_slot *slot,
 			 const struct vd_mem_slot *except, struct vd_error *error)
 {
-	const struct vd_mem_snapshot *old = vd_mem_current(update->mem);
-	uint64_t base = slot->config.base.value, last = vd_slot_last(slot);
-	uint32_t at = list_position(update->added, update->added_count, slot, base_compare);
-	const struct vd_mem_slot *other = NULL;
+	const struct vd_slot *other = find_overlap(update, slot, except);
 
-	if (at && vd_slot_last(&update->added[at - 1]->shown) >= base)
-		at--;
-	if (!overlaps(update->added, update->added_count, at, last, except, &other) &&
-	    !overlaps(old->slots, old->count, vd_snapshot_first(old, base), last, except, &other))
+	if (!other)
 		return 0;
 	return vd_error_set(error, -EEXIST,
 			    "slot %s at 0x%llx overlaps slot %s at 0x%llx, %llu bytes",
-			    name_of(&slot->config), (unsigned long long)base,
-			    name_of(&other->shown.config),
-			    (unsigned long long)other->shown.config.base.value,
-			    (unsigned long long)other->shown.config.size);
+			    name_of(&slot->config), (unsigned long long)slot->config.base.value,
+			    name_of(&other->config), (unsigned long long)other->config.base.value,
+			    (unsigned long long)other->config.size);
 }
 
 static int check_range(const struct vd_mem *mem, const struct vd_slot_config *config,
@@ -420,7 +421,7 @@ void vd_mem_abort(struct vd_mem_update *update)
 	for (i = 0; i < update->added_count; i++)
 		forget_added(mem, update->added[i]);
 	for (i = 0; i < old->count && update->leaving_count; i++)
-		old->slots[i]->state = VD_SLOT_LIVE;
+		old->entries[i].slot->state = VD_SLOT_LIVE;
 	vd_snapshot_free(update->reserve);
 	update_close(update);
 }
@@ -433,7 +434,7 @@ static void each_leaving(struct vd_mem *mem, const struct vd_mem_snapshot *old,
 	uint32_t i;
 
 	for (i = 0; i < old->count; i++) {
-		if (old->slots[i]->state != VD_SLOT_LEAVING)
+		if (old->entries[i].slot->state != VD_SLOT_LEAVING)
 			continue;
 		if (event.length && event.start + event.length != old->starts[i]) {
 			fn(mem, &event);
@@ -441,7 +442,7 @@ static void each_leaving(struct vd_mem *mem, const struct vd_mem_snapshot *old,
 		}
 		if (!event.length)
 			event.start = old->starts[i];
-		event.length += old->slots[i]->shown.config.size;
+		event.length += old->entries[i].slot->shown.config.size;
 	}
 	if (event.length)
 		fn(mem, &event);
@@ -467,8 +468,8 @@ static void swap(struct vd_mem *mem, struct vd_mem_snapshot *old, struct vd_mem_
 	if (leaving) {
 		each_leaving(mem, old, vd_mem_run_start);
 		for (i = 0; i < old->count; i++)
-			if (old->slots[i]->state == VD_SLOT_LEAVING)
-				atomic_store_explicit(&old->slots[i]->shown.valid, false,
+			if (old->entries[i].slot->state == VD_SLOT_LEAVING)
+				atomic_store_explicit(&old->entries[i].slot->shown.valid, false,
 						      memory_order_release);
 	}
 	/* Releases pair with vd_mem_current() and vd_mem_generation(); in this order, so that nothing
@@ -489,7 +490,7 @@ static struct vd_mem_slot *collect_leaving(struct vd_mem *mem, const struct vd_m
 	uint32_t i;
 
 	for (i = 0; i < old->count; i++) {
-		struct vd_mem_slot *slot = old->slots[i];
+		struct vd_mem_slot *slot = old->entries[i].slot;
 
 		if (slot->state != VD_SLOT_LEAVING)
 			continue;
