@@ -107,7 +107,7 @@ uint64_t vd_hart_f(const struct vd_hart *hart, unsigned index);
 void vd_hart_set_f(struct vd_hart *hart, unsigned index, uint64_t bits);
 uint32_t vd_hart_fcsr(const struct vd_hart *hart);
 void vd_hart_set_fcsr(struct vd_hart *hart, uint32_t value);
-uint64_t vd_hart_pc(const struct vd_hart *hart);
+vd_gva vd_hart_pc(const struct vd_hart *hart);
 /** vd_hart_reset() - registers 0, MMU off, interrupts off, S mode (M with VD_HART_MACHINE), pc as given, FP on only in user tests */
 void vd_hart_reset(struct vd_hart *hart, vd_gva pc);
 /** vd_hart_set_user() - run in U mode from here on, floating point on: for programs without a kernel, ecalls reach @ecall */

@@ -32,21 +32,20 @@ static bool stay(struct vd_hart *h, const struct op *op, unsigned length, enum c
 	return true;
 }
 
-#define SLOW_LOAD(name, bits, convert, target)                                                     \
-	static __attribute__((noinline)) vd_op_result slow_##name(OP_ARGS, unsigned length)        \
+#define SLOW_LOAD(name, length, bits, convert, target)                                             \
+	static __attribute__((noinline)) vd_op_result slow_##name##_##length(OP_ARGS)              \
 	{                                                                                          \
 		uint64_t va = ADDRESS, value = 0, flushes = h->flushes_seen;                       \
-		h->count = count;                                                                  \
-		enum cause cause = vd_load_slow(h, va, bits / 8, &value);                          \
+		enum cause cause;                                                                  \
 		(void)table;                                                                       \
+		h->count = count;                                                                  \
+		cause = vd_load_slow(h, va, bits / 8, &value);                                     \
 		if (cause == CAUSE_NONE)                                                           \
 			target = (uint64_t)convert value;                                          \
-		if (!stay(h, op, length, cause, flushes))                                      \
+		if (!stay(h, op, length, cause, flushes))                                          \
 			OP_LEAVE();                                                                \
 		OP_GO(op + length / 2);                                                            \
-	}                                                                                          \
-	static vd_op_result slow_##name##_4(OP_ARGS) { return slow_##name(h, op, count, table, 4); } \
-	static vd_op_result slow_##name##_2(OP_ARGS) { return slow_##name(h, op, count, table, 2); }
+	}
 
 #define LOAD_FORM(name, length, bits, convert, target, guard)                                      \
 	vd_op_result vd_op_##name##_##length(OP_ARGS)                                              \
@@ -61,7 +60,8 @@ static bool stay(struct vd_hart *h, const struct op *op, unsigned length, enum c
 	}
 
 #define LOAD(name, bits, convert, target, guard)                                                   \
-	SLOW_LOAD(name, bits, convert, target)                                                     \
+	SLOW_LOAD(name, 4, bits, convert, target)                                                  \
+	SLOW_LOAD(name, 2, bits, convert, target)                                                  \
 	LOAD_FORM(name, 4, bits, convert, target, guard)                                           \
 	LOAD_FORM(name, 2, bits, convert, target, guard)
 
@@ -73,19 +73,18 @@ LOAD(lbu, 8, (uint8_t), RD, )
 LOAD(lhu, 16, (uint16_t), RD, )
 LOAD(lwu, 32, (uint32_t), RD, )
 
-#define SLOW_STORE(name, bits, value)                                                              \
-	static __attribute__((noinline)) vd_op_result slow_##name(OP_ARGS, unsigned length)        \
+#define SLOW_STORE(name, length, bits, value)                                                      \
+	static __attribute__((noinline)) vd_op_result slow_##name##_##length(OP_ARGS)              \
 	{                                                                                          \
 		uint64_t va = ADDRESS, flushes = h->flushes_seen;                                  \
-		h->count = count;                                                                  \
-		enum cause cause = vd_store_slow(h, va, bits / 8, (uint##bits##_t)(value));        \
+		enum cause cause;                                                                  \
 		(void)table;                                                                       \
-		if (!stay(h, op, length, cause, flushes))                                      \
+		h->count = count;                                                                  \
+		cause = vd_store_slow(h, va, bits / 8, (uint##bits##_t)(value));                   \
+		if (!stay(h, op, length, cause, flushes))                                          \
 			OP_LEAVE();                                                                \
 		OP_GO(op + length / 2);                                                            \
-	}                                                                                          \
-	static vd_op_result slow_##name##_4(OP_ARGS) { return slow_##name(h, op, count, table, 4); } \
-	static vd_op_result slow_##name##_2(OP_ARGS) { return slow_##name(h, op, count, table, 2); }
+	}
 
 #define STORE_FORM(name, length, bits, value, guard)                                               \
 	vd_op_result vd_op_##name##_##length(OP_ARGS)                                              \
@@ -100,7 +99,8 @@ LOAD(lwu, 32, (uint32_t), RD, )
 	}
 
 #define STORE(name, bits, value, guard)                                                            \
-	SLOW_STORE(name, bits, value)                                                              \
+	SLOW_STORE(name, 4, bits, value)                                                           \
+	SLOW_STORE(name, 2, bits, value)                                                           \
 	STORE_FORM(name, 4, bits, value, guard)                                                    \
 	STORE_FORM(name, 2, bits, value, guard)
 

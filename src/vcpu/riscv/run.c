@@ -232,9 +232,9 @@ void vd_hart_set_fcsr(struct vd_hart *h, uint32_t value)
 	h->fcsr = value & 255;
 }
 
-uint64_t vd_hart_pc(const struct vd_hart *h)
+vd_gva vd_hart_pc(const struct vd_hart *h)
 {
-	return h->pc;
+	return (vd_gva){h->pc};
 }
 
 void vd_hart_stats(const struct vd_hart *h, struct vd_hart_stats *stats)

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/**
+ * DOC: floor 11, the machine
+ *
+ * An IMSIC-only RISC-V board in an ordinary process: RAM, harts, a 16550 console, a PCI host bridge, SBI. Stock Linux boots on
+ * it with devices assigned to it. Everything below is put together here and nowhere else.
+ */
+#ifndef VIADUCT_VM_H
+#define VIADUCT_VM_H
+
+#include <viaduct/pci.h>
+#include <viaduct/vcpu.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the board's guest physical map ---------------------------------------------------------- */
+
+#define VD_BOARD_POWER 0x00100000ull	     /* syscon: 0x5555 power off, 0x7777 reset */
+#define VD_BOARD_UART 0x10000000ull	     /* ns16550a, polled */
+#define VD_BOARD_IMSIC 0x28000000ull	     /* one page a hart, S files */
+#define VD_BOARD_ECAM 0x30000000ull	     /* one bus */
+#define VD_BOARD_PCI_LOW 0x40000000ull	     /* 1 GiB for 32-bit BARs */
+#define VD_BOARD_RAM 0x80000000ull
+#define VD_BOARD_PCI_HIGH 0x400000000000ull  /* 64-bit BARs, above any RAM */
+#define VD_BOARD_PCI_HIGH_SIZE 0x100000000000ull
+#define VD_BOARD_TIMEBASE 10000000u
+#define VD_BOARD_HARTS_MAX 32u
+
+/* ---- machines --------------------------------------------------------------------------------- */
+
+struct vd_vm;
+
+enum vd_vm_exit {
+	VD_VM_EXIT_POWER_OFF = 1, /* the guest asked for it */
+	VD_VM_EXIT_RESET,
+	VD_VM_EXIT_PANIC,	  /* the guest reported a failure (SRST reason, syscon) */
+	VD_VM_EXIT_STOPPED,	  /* vd_vm_stop() */
+	VD_VM_EXIT_ERROR,	  /* the machine itself failed: see the error */
+};
+
+/**
+ * struct vd_vm_config
+ * @kernel: path of a RISC-V Linux Image; @initrd: path or NULL; @append: command line or NULL
+ * @memory: bytes of RAM, a multiple of 2 MiB, at least 64 MiB
+ * @direct_mmio: map device BARs straight into the guest; else trap every access
+ * @check_tlb: compare every soft TLB fill with a fresh walk (slow; for tests)
+ * @spare_frames: keep room so that guest pages can be moved to other frames (for tests)
+ * @console_write: bytes the guest sends to its serial port; hart threads, one at a time
+ */
+struct vd_vm_config {
+	const struct vd_env *env;
+	const char *kernel, *initrd, *append;
+	uint64_t memory;
+	unsigned cpus;
+	bool direct_mmio, check_tlb, spare_frames, svadu;
+	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
+	void *context;
+};
+
+/** vd_vm_create() - the machine with its memory and kernel loaded, not running. Errors say what to do. */
+int vd_vm_create(const struct vd_vm_config *config, struct vd_vm **vm, struct vd_error *error);
+/** vd_vm_destroy() - stop it, quiesce and drop the devices, free all */
+void vd_vm_destroy(struct vd_vm *vm);
+/** vd_vm_host(), vd_vm_dma_space() - what a device needs to be created with */
+struct vd_host *vd_vm_host(struct vd_vm *vm);
+struct vd_dma_space *vd_vm_dma_space(struct vd_vm *vm);
+struct vd_mem *vd_vm_mem(struct vd_vm *vm);
+struct vd_mmu *vd_vm_mmu(struct vd_vm *vm);
+struct vd_pci_host *vd_vm_pci(struct vd_vm *vm);
+/** vd_vm_ram() - the object behind the guest's RAM; offset 0 is VD_BOARD_RAM */
+struct vd_host_object *vd_vm_ram(struct vd_vm *vm);
+/** vd_vm_plug() - assign a device, before vd_vm_run(); takes a reference. Return: 0, -ENOSPC no slot left. */
+int vd_vm_plug(struct vd_vm *vm, struct vd_device *device, struct vd_error *error);
+/** vd_vm_device() - the index-th plugged device, NULL past the last */
+struct vd_device *vd_vm_device(struct vd_vm *vm, unsigned index);
+
+/** vd_vm_run() - run until the guest or vd_vm_stop() ends it; hart 0 runs on the calling thread */
+enum vd_vm_exit vd_vm_run(struct vd_vm *vm, struct vd_error *error);
+/** vd_vm_stop() - end vd_vm_run(); any thread, and async-signal-safe */
+void vd_vm_stop(struct vd_vm *vm);
+/** vd_vm_pause(), vd_vm_resume() - stop all harts between instructions, and let them go on. Any thread but a hart's. */
+int vd_vm_pause(struct vd_vm *vm);
+void vd_vm_resume(struct vd_vm *vm);
+bool vd_vm_paused(const struct vd_vm *vm);
+/** vd_vm_console_input() - bytes for the guest's serial port. Return: how many were taken. */
+size_t vd_vm_console_input(struct vd_vm *vm, const uint8_t *bytes, size_t length);
+
+struct vd_vm_stats {
+	uint64_t wall_ns, instructions;
+	struct vd_mmu_stats mmu;
+	struct vd_dma_stats dma;
+	struct vd_hart_stats harts; /* summed */
+	uint64_t tlb_shootdowns, direct_pages, interrupts;
+};
+void vd_vm_stats(struct vd_vm *vm, struct vd_vm_stats *stats);
+
+/* ---- a bare machine for riscv-tests ELF files --------------------------------------------------- */
+
+/**
+ * vd_vm_riscv_test() - run an unmodified riscv-tests program (M mode, tohost) to its end
+ * @limit: instructions after which it counts as hung; 0 for 100 million
+ * @failed: number of the test case that failed, 0 if it passed
+ * Return: 0 with *@failed set; -ENOENT, -ENOEXEC not a RISC-V ELF with tohost, -ETIMEDOUT, -ENOMEM.
+ */
+int vd_vm_riscv_test(const struct vd_env *env, const char *path, uint64_t limit, uint64_t *failed,
+		     struct vd_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
