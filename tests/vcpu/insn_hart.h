@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef VD_TESTS_VCPU_INSN_HART_H
+#define VD_TESTS_VCPU_INSN_HART_H
+
+#include <viaduct/vcpu.h>
+
+#include "insn_program.h"
+
+/* A hart in user mode, with RAM where programs are loaded. */
+struct insn_machine;
+
+/* Return: the machine, or NULL with a message printed. */
+struct insn_machine *insn_machine_create(void);
+void insn_machine_destroy(struct insn_machine *machine);
+
+/*
+ * Run a program and collect the data it writes.
+ * Return: 0; -EIO if it did not end as a program does (an exception, an unknown system call).
+ */
+int insn_machine_run(struct insn_machine *machine, const struct insn_program *program,
+		     struct insn_data *result);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Random programs on our hart and under QEMU's user mode: all they leave must be equal.
+ *
+ * A difference is narrowed down to the first item of the program that makes one. With arguments SEED
+ * KINDS (see enum insn_kind) only that program is run.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "insn_hart.h"
+#include "insn_qemu.h"
+
+#define FIRST_SEED UINT64_C(0x1570)
+#define ITEMS 800
+
+static struct insn_machine *machine;
+static struct insn_program program;
+static struct insn_data ours, theirs;
+
+static void generate(uint64_t seed, unsigned int kinds, unsigned int items)
+{
+	insn_program_generate(&program, seed, kinds, items);
+}
+
+/* Whether the first items of a program do the same on both. */
+static int agrees(uint64_t seed, unsigned int kinds, unsigned int items)
+{
+	generate(seed, kinds, items);
+	memset(&ours, 0, sizeof(ours));
+	memset(&theirs, 0, sizeof(theirs));
+	if (insn_qemu_run(&program, &theirs))
+		fail_msg("seed %#llx, kinds %#x: QEMU did not run it", (unsigned long long)seed,
+			 kinds);
+	return insn_machine_run(machine, &program, &ours) == 0 &&
+	       memcmp(&ours, &theirs, sizeof(ours)) == 0;
+}
+
+static void print_difference(void)
+{
+	const uint64_t *our = (const uint64_t *)&ours, *their = (const uint64_t *)&theirs;
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(*our); i++) {
+		if (our[i] == their[i])
+			continue;
+		if (i < 32)
+			fprintf(stderr, "  x%zu", i);
+		else if (i < 64)
+			fprintf(stderr, "  f%zu", i - 32);
+		else if (i == 64)
+			fprintf(stderr, "  fcsr");
+		else
+			fprintf(stderr, "  scratch+%#zx",
+				i * sizeof(*our) - offsetof(struct insn_data, scratch));
+		fprintf(stderr, " ours %#llx QEMU's %#llx\n", (unsigned long long)our[i],
+			(unsigned long long)their[i]);
+	}
+}
+
+static void explain(uint64_t seed, unsigned int kinds)
+{
+	unsigned int same = 0, different = ITEMS;
+	size_t end;
+
+	while (different - same > 1) {
+		unsigned int middle = (same + different) / 2;
+
+		if (agrees(seed, kinds, middle))
+			same = middle;
+		else
+			different = middle;
+	}
+	generate(seed, kinds, same);
+	end = program.code_bytes;
+	agrees(seed, kinds, different);
+	fprintf(stderr, "seed %#llx kinds %#x, item %u of %d at %#zx:", (unsigned long long)seed,
+		kinds, different, ITEMS, INSN_BASE + program.last_item);
+	/* Both end with the same epilogue, so the item is as long as the program grew. */
+	end = program.last_item + (program.code_bytes - end);
+	for (size_t i = program.last_item; i < end; i += 2)
+		fprintf(stderr, " %02x%02x", program.code[i + 1], program.code[i]);
+	fprintf(stderr, "\n");
+	print_difference();
+}
+
+static void check(unsigned int kinds, unsigned int programs)
+{
+	if (!insn_qemu_available()) {
+		print_message("qemu-riscv64 is not installed (Debian package qemu-user)\n");
+		skip();
+	}
+	for (unsigned int i = 0; i < programs; i++) {
+		uint64_t seed = FIRST_SEED + i;
+
+		if (agrees(seed, kinds, ITEMS))
+			continue;
+		explain(seed, kinds);
+		fail_msg("seed %#llx differs", (unsigned long long)seed);
+	}
+}
+
+static void test_integer(void **state)
+{
+	(void)state;
+	check(INSN_INTEGER, 15);
+}
+
+static void test_control_flow(void **state)
+{
+	(void)state;
+	check(INSN_INTEGER | INSN_CONTROL, 15);
+}
+
+static void test_memory(void **state)
+{
+	(void)state;
+	check(INSN_INTEGER | INSN_MEMORY | INSN_ATOMIC, 15);
+}
+
+static void test_float(void **state)
+{
+	(void)state;
+	check(INSN_FLOAT, 30);
+}
+
+static void test_compressed(void **state)
+{
+	(void)state;
+	check(INSN_COMPRESSED | INSN_INTEGER | INSN_CONTROL, 15);
+}
+
+static void test_everything(void **state)
+{
+	(void)state;
+	check(INSN_ALL, 60);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	machine = insn_machine_create();
+	return machine ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	insn_machine_destroy(machine);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_integer),	   cmocka_unit_test(test_control_flow),
+		cmocka_unit_test(test_memory),	   cmocka_unit_test(test_float),
+		cmocka_unit_test(test_compressed), cmocka_unit_test(test_everything),
+	};
+
+	if (argc == 3) {
+		uint64_t seed = strtoull(argv[1], NULL, 0);
+		unsigned int kinds = (unsigned int)strtoul(argv[2], NULL, 0);
+
+		if (!insn_qemu_available() || set_up(NULL))
+			return 77;
+		if (!agrees(seed, kinds, ITEMS)) {
+			explain(seed, kinds);
+			return 1;
+		}
+		return tear_down(NULL);
+	}
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
