@@ -82,6 +82,24 @@ static inline bool test_env_failed(struct test_env *test)
 	return atomic_load(&test->failed_site) != NULL;
 }
 
+/*
+ * The seed at work. A random test sets it before each history and has test_seed_print() as its
+ * tear-down, so that the last line of a failure names the seed that failed.
+ */
+static inline uint64_t *test_seed(void)
+{
+	static uint64_t seed;
+
+	return &seed;
+}
+
+static inline int test_seed_print(void **state)
+{
+	(void)state;
+	print_message("[   SEED   ] %llu\n", (unsigned long long)*test_seed());
+	return 0;
+}
+
 /* splitmix64 */
 static inline uint64_t test_random(uint64_t *state)
 {
