@@ -111,13 +111,13 @@ extern const struct op_entry vd_op_table[OP_COUNT];
 #define OP(name, ...)                                                                              \
 	vd_op_result vd_op_##name##_4(OP_ARGS)                                                     \
 	{                                                                                          \
-		(void)table, (void)count;                                                          \
+		(void)h, (void)table, (void)count;                                                 \
 		enum { LENGTH = 4 };                                                               \
 		__VA_ARGS__                                                                        \
 	}                                                                                          \
 	vd_op_result vd_op_##name##_2(OP_ARGS)                                                     \
 	{                                                                                          \
-		(void)table, (void)count;                                                          \
+		(void)h, (void)table, (void)count;                                                 \
 		enum { LENGTH = 2 };                                                               \
 		__VA_ARGS__                                                                        \
 	}
