@@ -105,7 +105,7 @@ static bool csr_read(struct vd_hart *h, unsigned csr, uint64_t *value)
 	case FFLAGS: case FRM: case FCSR:
 		return read_float(h, csr, value);
 	case CYCLE: case INSTRET:
-		*value = h->count;
+		*value = h->count - h->count_base[csr >> 1 & 1];
 		return counter_allowed(h, csr & 31);
 	case TIME:
 		*value = vd_hart_time(h);

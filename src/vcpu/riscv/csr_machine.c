@@ -11,7 +11,8 @@ enum {
 	MSTATUS = 0x300, MISA_CSR = 0x301, MEDELEG = 0x302, MIDELEG = 0x303, MIE = 0x304,
 	MTVEC = 0x305, MCOUNTEREN = 0x306, MENVCFG = 0x30a, MCOUNTINHIBIT = 0x320,
 	MSCRATCH = 0x340, MEPC = 0x341, MCAUSE = 0x342, MTVAL = 0x343, MIP = 0x344,
-	PMPCFG0 = 0x3a0, PMPADDR0 = 0x3b0, MCYCLE = 0xb00, MINSTRET = 0xb02,
+	PMPCFG0 = 0x3a0, PMPADDR0 = 0x3b0, TSELECT = 0x7a0, TDATA1 = 0x7a1, TDATA2 = 0x7a2,
+	MCYCLE = 0xb00, MINSTRET = 0xb02,
 	MVENDORID = 0xf11, MARCHID = 0xf12, MIMPID = 0xf13, MHARTID = 0xf14, MCONFIGPTR = 0xf15,
 };
 
@@ -56,7 +57,9 @@ bool vd_csr_machine_read(struct vd_hart *h, unsigned csr, uint64_t *value)
 	case MISA_CSR: *value = MISA; return true;
 	case MIE: *value = h->mie | h->sie; return true;
 	case MIP: *value = h->mip_software | vd_hart_sip(h); return true;
-	case MCYCLE: case MINSTRET: *value = h->count; return true;
+	case MCYCLE: case MINSTRET: *value = h->count - h->count_base[csr >> 1 & 1]; return true;
+	/* One trigger of type 0: "there is no trigger" (debug specification, tdata1). */
+	case TSELECT: case TDATA1: case TDATA2: return true;
 	case MHARTID: *value = h->config.id; return true;
 	case MVENDORID: case MARCHID: case MIMPID: case MCONFIGPTR: return true;
 	default:
@@ -93,8 +96,11 @@ bool vd_csr_machine_write(struct vd_hart *h, unsigned csr, uint64_t value)
 		h->mip_software = value & (1u << IRQ_MSOFT);
 		h->sip_software = value & (1u << IRQ_SSOFT | 1u << IRQ_STIMER | 1u << IRQ_SEXT);
 		return true;
-	case MCYCLE: case MINSTRET: case MISA_CSR:
-		return true; /* may be written, without effect here */
+	case MCYCLE: case MINSTRET: /* the next instruction reads the value written */
+		h->count_base[csr >> 1 & 1] = h->count + 1 - value;
+		return true;
+	case MISA_CSR: case TSELECT: case TDATA1: case TDATA2:
+		return true; /* may be written, without effect */
 	default:
 		return false;
 	}

@@ -74,6 +74,7 @@ struct op {
 #define REQUEST_STOP 2u
 #define REQUEST_INTERRUPT 4u
 #define REQUEST_POLL 8u
+#define REQUEST_SOFTWARE 32u /* SSIP, from another hart */
 #define REQUEST_LOST_PAGE 16u /* the fault guard put zeroes under an access */
 
 /* where */
@@ -110,6 +111,7 @@ struct vd_hart {
 	/* M mode, with VD_HART_MACHINE only */
 	uint64_t medeleg, mideleg, mie, mtvec, mscratch, mepc, mcause, mtval, mcounteren, menvcfg;
 	uint64_t pmpcfg[2], pmpaddr[16], mcountinhibit, mip_software;
+	uint64_t count_base[2]; /* cycle and instret are count less this */
 	struct imsic imsic;
 
 	/* Shoot-down: see vcpu.h. */

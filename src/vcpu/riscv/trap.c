@@ -76,6 +76,8 @@ unsigned vd_trap_top(struct vd_hart *h)
 {
 	uint64_t ready = vd_hart_sip(h) & h->sie;
 
+	if (hart_machine(h)) /* the others are M mode's */
+		ready &= h->mideleg;
 	if (ready >> IRQ_SEXT & 1)
 		return IRQ_SEXT;
 	if (ready >> IRQ_SSOFT & 1)
@@ -85,14 +87,21 @@ unsigned vd_trap_top(struct vd_hart *h)
 	return 0;
 }
 
+/* Interrupts that are not delegated go to M mode, those of S too ("Machine Interrupt Registers"). */
 static bool machine_interrupt(struct vd_hart *h)
 {
-	uint64_t ready = h->mip_software & h->mie & ~h->mideleg;
+	static const uint8_t by_priority[] = {IRQ_MSOFT, IRQ_SEXT, IRQ_SSOFT, IRQ_STIMER};
+	uint64_t ready = (h->mip_software | vd_hart_sip(h)) & (h->mie | h->sie) & ~h->mideleg;
 
 	if (!ready || (h->privilege == PRIV_M && !(h->sstatus & STATUS_MIE)))
 		return false;
-	vd_trap_take(h, h->pc, INTERRUPT | (unsigned)__builtin_ctzll(ready), 0);
-	return true;
+	for (unsigned i = 0; i < sizeof(by_priority); i++) {
+		if (ready >> by_priority[i] & 1) {
+			vd_trap_take(h, h->pc, INTERRUPT | by_priority[i], 0);
+			return true;
+		}
+	}
+	return false;
 }
 
 bool vd_trap_interrupt(struct vd_hart *h)
