@@ -6,8 +6,8 @@
  * finished in vd_image_submit() on the calling thread; what has to wait for the disk comes back through
  * vd_image_reap().
  *
- * Locking: submit, kick, wait and close are called by one thread at a time (the device's lock);
- * vd_image_reap() may be called by any thread at any time meanwhile.
+ * Locking: submit, kick and close are called by one thread at a time (the device's lock);
+ * vd_image_reap() and vd_image_wait() by any thread at any time meanwhile.
  */
 #ifndef DEVICE_IMAGE_IMAGE_H
 #define DEVICE_IMAGE_IMAGE_H
@@ -97,7 +97,8 @@ uint64_t vd_image_identity(const struct vd_image *image);
 
 /**
  * vd_image_submit() - begin one request
- * Return: true: finished, @request->result says how. False: under way; vd_image_kick() after the last of a batch.
+ * Return: true: finished, @request->result says how; always so for ZERO and DISCARD. False: under way;
+ *	vd_image_kick() after the last of a batch.
  */
 bool vd_image_submit(struct vd_image *image, struct vd_image_request *request);
 /** vd_image_kick() - hand what was submitted to the host, and reap what finishes at once */
