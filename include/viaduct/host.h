@@ -352,6 +352,15 @@ int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint6
 /** vd_host_object_move() - same content in other frames (other pfns); needs VD_HOST_SPARES; old frames read as zero */
 int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			bool blockable);
+/**
+ * vd_host_object_restore() - after a hit of the fault guard: the object's own memory in place of the zeroes
+ *
+ * For imports whose owner took memory away and gave it back. Runs the chain as a move does (the
+ * mirrors hold the zeroes). The notify word of a guard says when to try.
+ * Return: as the changes above; -EFAULT where there is still nothing.
+ */
+int vd_host_object_restore(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			   bool blockable);
 /** vd_host_object_resident() - bytes of the range that have memory behind them (counts pages) */
 int vd_host_object_resident(const struct vd_host_object *object, uint64_t offset, uint64_t length,
 			    uint64_t *bytes);

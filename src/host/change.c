@@ -326,6 +326,46 @@ int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t
 	return run_change(object, &event, change_move);
 }
 
+/* ---- restore --------------------------------------------------------------------------------- */
+
+static int change_restore(struct vd_host_object *object, uint64_t page, uint64_t count)
+{
+	struct vd_host *host = object->host;
+	int protection = PROT_READ | (object->flags & VD_HOST_READ_ONLY ? 0 : PROT_WRITE);
+	uintptr_t address;
+	int result = vd_env_inject(host->env, "host.restore");
+
+	if (result)
+		return result;
+	/* the host's lock: the window is not unmapped meanwhile */
+	host->env->lock(host->env, &host->lock);
+	address = atomic_load_explicit(&object->address, memory_order_relaxed);
+	if (!address)
+		result = -EFAULT;
+	else if (mmap((void *)(address + bytes_of(object, page)), bytes_of(object, count), protection,
+		      MAP_SHARED | MAP_FIXED, object->fd,
+		      (off_t)(object->fd_offset + bytes_of(object, page))) == MAP_FAILED)
+		result = -errno;
+	host->env->unlock(host->env, &host->lock);
+	return result;
+}
+
+int vd_host_object_restore(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			   bool blockable)
+{
+	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_MOVE};
+	int result = check_range(object, offset, length);
+
+	if (result)
+		return result;
+	/* only these can be hit; they have no frames but their own */
+	if (!object->truncatable)
+		return -EOPNOTSUPP;
+	if (object_present(object) < offset + length)
+		return -EFAULT;
+	return run_change(object, &event, change_restore);
+}
+
 /* ---- counting -------------------------------------------------------------------------------- */
 
 static uint64_t count_resident(const unsigned char *vector, size_t pages)

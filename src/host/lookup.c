@@ -10,8 +10,7 @@
  */
 #define RUN_BYTES (UINT64_C(1) << 30)
 
-/* Bytes of the object that are still there; a truncation is seen here, or by the fault guard. */
-static uint64_t present_size(const struct vd_host_object *object)
+uint64_t object_present(const struct vd_host_object *object)
 {
 	struct stat status;
 	uint64_t end;
@@ -40,7 +39,7 @@ int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, 
 		return -ERANGE;
 	/* acquire: pairs with the store that empties the object */
 	address = atomic_load_explicit(&object->address, memory_order_acquire);
-	size = present_size(object);
+	size = object_present(object);
 	if (!address || offset >= size)
 		return -EFAULT;
 	state = pages_get(object, index);

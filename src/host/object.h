@@ -88,6 +88,9 @@ void host_put(struct vd_host *host);
 /* object.c: at the end of the host. Lock held, or nobody else there. */
 void object_free_abandoned(struct vd_host *host);
 
+/* lookup.c: bytes that are still there; a truncation is seen here, or by the fault guard */
+uint64_t object_present(const struct vd_host_object *object);
+
 /* pages.c: state of single pages */
 
 struct page_state {
