@@ -239,7 +239,7 @@ struct vd_host_page {
 
 struct vd_host_config {
 	const struct vd_env *env;
-	uint64_t window_size; /* 0 for 1 TiB */
+	uint64_t window_size; /* 0 for 1 TiB, or what the process can get of it, at least 64 GiB */
 	unsigned page_shift;  /* 0 for the host's own; at least that */
 };
 

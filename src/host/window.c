@@ -6,6 +6,7 @@
 #include "host/object.h"
 
 #define WINDOW_SIZE (UINT64_C(1) << 40)
+#define WINDOW_LEAST (UINT64_C(1) << 36)
 #define GIB (UINT64_C(1) << 30)
 #define MIB2 (UINT64_C(2) << 20)
 
@@ -16,26 +17,36 @@ static void *map_nothing(void *at, uint64_t size)
 }
 
 /* Reserves with the base at a 1 GiB boundary, so that aligned pfns make aligned addresses. */
-static int reserve_window(struct vd_host *host)
+static int reserve_window(struct vd_host *host, uint64_t window_size)
 {
-	uint64_t size = host->window_size + GIB;
+	uint64_t size = window_size + GIB;
 	uintptr_t raw, base;
-	void *p;
-	int error = vd_env_inject(host->env, "host.window");
+	void *p = map_nothing(NULL, size);
 
-	if (error)
-		return error;
-	p = map_nothing(NULL, size);
 	if (p == MAP_FAILED)
 		return -errno;
 	raw = (uintptr_t)p;
 	base = (raw + GIB - 1) & ~(GIB - 1);
 	if (base != raw)
 		munmap(p, base - raw);
-	if (base + host->window_size != raw + size)
-		munmap((void *)(base + host->window_size), raw + size - base - host->window_size);
+	if (base + window_size != raw + size)
+		munmap((void *)(base + window_size), raw + size - base - window_size);
 	host->window_base = base;
+	host->window_size = window_size;
 	return 0;
+}
+
+/* Who asks for no size in particular takes less where a limit or a sanitizer leaves less. */
+static int reserve_some_window(struct vd_host *host, uint64_t wanted)
+{
+	uint64_t size = wanted ? (wanted + GIB - 1) & ~(GIB - 1) : WINDOW_SIZE;
+	int result = vd_env_inject(host->env, "host.window");
+
+	if (result)
+		return result;
+	while ((result = reserve_window(host, size)) && !wanted && size > WINDOW_LEAST)
+		size /= 2;
+	return result;
 }
 
 static int check_config(const struct vd_host_config *config, struct vd_error *error)
@@ -67,17 +78,13 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	host->env = env;
 	host->page_shift = config->page_shift ? config->page_shift
 		: (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
-	host->window_size = config->window_size ? config->window_size : WINDOW_SIZE;
-	host->window_size = (host->window_size + GIB - 1) & ~(GIB - 1);
 	atomic_init(&host->references, 1);
-	result = reserve_window(host);
+	result = reserve_some_window(host, config->window_size);
 	if (result) {
-		uint64_t size = host->window_size;
-
 		env->release(env, host, sizeof(*host));
 		return vd_error_set(error, result,
-				    "cannot reserve %lu GiB of address space for guest memory "
-				    "(is there a ulimit -v?)", (unsigned long)(size / GIB));
+				    "cannot reserve address space for guest memory (is there a "
+				    "ulimit -v?)");
 	}
 	env->lock_init(env, &host->lock);
 	vd_notifier_init(&host->notifier, env);
