@@ -113,9 +113,11 @@ struct vd_active_range {
  * held while a listener is called. It comes after every other lock, so any function here but register,
  * unregister, wait and (if blockable) start may be called with locks held that no listener takes.
  *
- * Who reads guest memory inside a read section of the environment without installing anything needs no
- * retry if a listener of the chain calls env->synchronize() in its invalidate_start: then the change
- * waits for the reader. Such a listener answers -EAGAIN to an event that is not blockable.
+ * Who only touches memory and installs nothing (a guest accessor, the guard of a DMA) does the same in a read
+ * section of the environment: enter, (1), (2), (3), touch, leave; the section takes the place of the lock. For that a
+ * listener of the chain must call env->synchronize() in its invalidate_start: who passed (3) before the range was
+ * entered has left before the memory changes, who comes later does not pass (3). Such a listener answers
+ * -EAGAIN to an event that is not blockable.
  */
 struct vd_notifier {
 	const struct vd_env *env;
