@@ -79,6 +79,15 @@ int vd_error_set(struct vd_error *error, int code, const char *format, ...)
 
 enum vd_log_level { VD_LOG_ERROR, VD_LOG_WARNING, VD_LOG_INFO, VD_LOG_DEBUG };
 
+/** enum vd_trace_event - what an environment may want to be told of, as bits; arguments in brackets */
+enum vd_trace_event {
+	VD_TRACE_FAULT = 1, /* second-stage fault handled (gpa, access, bytes mapped) */
+	VD_TRACE_ZAP = 2,   /* leaves dropped (gpa, length, leaves) */
+	VD_TRACE_PIN = 4,   /* pages pinned for DMA (iova, length, access) */
+	VD_TRACE_MMIO = 8,  /* trapped access (gpa, length, value) */
+	VD_TRACE_DMA = 16,  /* copy by a device (iova, length, access) */
+};
+
 /** struct vd_lock - room for the environment's mutex */
 struct vd_lock {
 	_Alignas(16) unsigned char room[64];
@@ -110,6 +119,8 @@ struct vd_deferred {
  * @synchronize: wait until every read section that began before the call has been left. Never
  *	called inside one, nor with a lock held that a reader takes
  * @defer: call @fn(@item) after such a wait, later, on any thread
+ * @trace_events: bits of enum vd_trace_event for which @trace is called; 0 for none
+ * @trace: told of an event; any thread, locks may be held: it must be short and not call back
  */
 struct vd_env {
 	void *context;
@@ -129,6 +140,9 @@ struct vd_env {
 	void (*synchronize)(const struct vd_env *env);
 	void (*defer)(const struct vd_env *env, struct vd_deferred *item,
 		      void (*fn)(struct vd_deferred *item));
+	unsigned trace_events;
+	void (*trace)(const struct vd_env *env, enum vd_trace_event event, uint64_t a, uint64_t b,
+		      uint64_t c);
 };
 
 /**
@@ -166,6 +180,14 @@ static inline void *vd_env_allocate(const struct vd_env *env, const char *site, 
 				    size_t align)
 {
 	return vd_env_inject(env, site) ? NULL : env->allocate(env, size, align);
+}
+
+/** vd_trace() - tell the environment of an event it asked for */
+static inline void vd_trace(const struct vd_env *env, enum vd_trace_event event, uint64_t a,
+			    uint64_t b, uint64_t c)
+{
+	if (__builtin_expect((env->trace_events & event) != 0, 0))
+		env->trace(env, event, a, b, c);
 }
 
 /** vd_range_end() - true and *@end = @start + @length if that does not wrap; length 0 is false */

@@ -100,6 +100,9 @@ void vd_hart_request_flush(struct vd_hart *hart);
 /** vd_hart_msi() - set an identity pending in the IMSIC S-file (1..255; others are ignored); any thread */
 void vd_hart_msi(struct vd_hart *hart, uint32_t identity);
 
+/** vd_hart_software_interrupt() - set SSIP (SBI IPI); any thread */
+void vd_hart_software_interrupt(struct vd_hart *hart);
+
 /* Registers; only by the hart's own callbacks or while it does not run. */
 uint64_t vd_hart_x(const struct vd_hart *hart, unsigned index);
 void vd_hart_set_x(struct vd_hart *hart, unsigned index, uint64_t value);

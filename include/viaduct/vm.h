@@ -17,7 +17,6 @@ extern "C" {
 
 /* ---- the board's guest physical map ---------------------------------------------------------- */
 
-#define VD_BOARD_POWER 0x00100000ull	     /* syscon: 0x5555 power off, 0x7777 reset */
 #define VD_BOARD_UART 0x10000000ull	     /* ns16550a, polled */
 #define VD_BOARD_IMSIC 0x28000000ull	     /* one page a hart, S files */
 #define VD_BOARD_ECAM 0x30000000ull	     /* one bus */

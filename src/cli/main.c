@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 
 static const struct command commands[] = {
+	{"run", "boot a guest with devices assigned to it", command_run},
 	{"riscv-test", "run riscv-tests ELF files on a bare hart", command_riscv_test},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -212,8 +212,8 @@ static int build(struct bare *b, const char *path, struct vd_error *error)
 static void tear_down(struct bare *b)
 {
 	vd_hart_destroy(b->hart);
+	vd_mmu_destroy(b->mmu); /* flushes through the group */
 	vd_hart_group_destroy(b->group);
-	vd_mmu_destroy(b->mmu);
 	vd_mem_destroy(b->mem);
 	if (b->ram)
 		vd_host_object_put(b->ram);

@@ -4,7 +4,8 @@
 
 #include "vcpu/riscv/op.h"
 
-#define REQUESTS_TO_CLEAR (REQUEST_INTERRUPT | REQUEST_POLL | REQUEST_STOP | REQUEST_LOST_PAGE)
+#define REQUESTS_TO_CLEAR (REQUEST_INTERRUPT | REQUEST_POLL | REQUEST_STOP | REQUEST_SOFTWARE |         \
+			   REQUEST_LOST_PAGE)
 
 uint64_t vd_hart_time(const struct vd_hart *h)
 {
@@ -24,7 +25,7 @@ static void idle(struct vd_hart *h)
 	if (h->config.ops->idle) {
 		/* seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle */
 		atomic_store(&h->idle, 1);
-		if (!(atomic_load(&h->requests) & (REQUEST_INTERRUPT | REQUEST_STOP)))
+		if (!(atomic_load(&h->requests) & (REQUEST_INTERRUPT | REQUEST_STOP | REQUEST_SOFTWARE)))
 			h->config.ops->idle(h->config.context, h, deadline);
 		atomic_store(&h->idle, 0);
 	}
@@ -43,6 +44,8 @@ static bool service(struct vd_hart *h)
 		if (requests & REQUEST_FLUSH)
 			vd_hart_acknowledge_flush(h);
 		atomic_fetch_and(&h->requests, ~(requests & REQUESTS_TO_CLEAR));
+		if (requests & REQUEST_SOFTWARE)
+			h->sip_software |= 1u << IRQ_SSOFT;
 		if (requests & REQUEST_STOP) {
 			h->exit = VD_HART_EXIT_STOP;
 			return false;
@@ -183,6 +186,11 @@ void vd_hart_set_user(struct vd_hart *h)
 void vd_hart_request_stop(struct vd_hart *h)
 {
 	vd_hart_request(h, REQUEST_STOP);
+}
+
+void vd_hart_software_interrupt(struct vd_hart *h)
+{
+	vd_hart_request(h, REQUEST_SOFTWARE);
 }
 
 void vd_hart_request_poll(struct vd_hart *h)

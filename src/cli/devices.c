@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Device specifications: NAME,key=value,... as users of QEMU expect. */
+#include <stdio.h>
+#include <string.h>
+
+#include <viaduct/device.h>
+
+#include "cli/run.h"
+
+#define SPEC_MAX 4096u
+#define KEYS_MAX 12u
+
+struct spec {
+	char text[SPEC_MAX];
+	const char *name;
+	const char *keys[KEYS_MAX], *values[KEYS_MAX];
+	unsigned count;
+};
+
+/* A comma in a value is written as two. */
+static int split(const char *text, struct spec *spec, struct vd_error *error)
+{
+	char *out = spec->text, *part = spec->text;
+
+	*spec = (struct spec){.name = spec->text};
+	if (strlen(text) >= SPEC_MAX)
+		return vd_error_set(error, -E2BIG, "device specification is too long");
+	for (;; text++) {
+		if (*text == ',' && text[1] == ',') {
+			*out++ = *text++;
+			continue;
+		}
+		if (*text && *text != ',') {
+			*out++ = *text;
+			continue;
+		}
+		*out++ = '\0';
+		if (part != spec->text) {
+			char *equals = strchr(part, '=');
+
+			if (!equals || spec->count == KEYS_MAX)
+				return vd_error_set(error, -EINVAL, "device %s: '%s' is not "
+						    "key=value", spec->name, part);
+			*equals = '\0';
+			spec->keys[spec->count] = part;
+			spec->values[spec->count++] = equals + 1;
+		}
+		if (!*text)
+			return 0;
+		part = out;
+	}
+}
+
+static int check_keys(const struct spec *spec, const char *const *known, struct vd_error *error)
+{
+	for (unsigned i = 0; i < spec->count; i++) {
+		const char *const *k = known;
+		const char *near = nearest(spec->keys[i], known);
+
+		while (*k && strcmp(*k, spec->keys[i]))
+			k++;
+		if (!*k)
+			return vd_error_set(error, -EINVAL, "device %s has no property '%s'%s%s%s",
+					    spec->name, spec->keys[i],
+					    near ? "; did you mean '" : "", near ? near : "",
+					    near ? "'?" : "");
+	}
+	return 0;
+}
+
+static const char *get(const struct spec *spec, const char *key)
+{
+	for (unsigned i = 0; i < spec->count; i++)
+		if (!strcmp(spec->keys[i], key))
+			return spec->values[i];
+	return NULL;
+}
+
+static int get_switch(const struct spec *spec, const char *key, bool *on, struct vd_error *error)
+{
+	const char *value = get(spec, key);
+
+	if (value && strcmp(value, "on") && strcmp(value, "off"))
+		return vd_error_set(error, -EINVAL, "device %s: %s=%s: write on or off",
+				    spec->name, key, value);
+	*on = value && !strcmp(value, "on");
+	return 0;
+}
+
+static int get_size(const struct spec *spec, const char *key, uint64_t *size,
+		    struct vd_error *error)
+{
+	const char *value = get(spec, key);
+
+	if (value && !parse_size(value, size))
+		return vd_error_set(error, -EINVAL, "device %s: %s=%s is not a number or size",
+				    spec->name, key, value);
+	return 0;
+}
+
+static int create_nvme(const struct spec *spec, const struct vd_env *env, struct vd_vm *vm,
+		       struct vd_device **device, struct vd_error *error)
+{
+	static const char *const known[] = {"image", "snapshot", "readonly", "serial", "backing",
+					    "flush", NULL};
+	struct vd_nvme_config config = {
+		.env = env, .host = vd_vm_host(vm), .space = vd_vm_dma_space(vm),
+		.image = get(spec, "image"), .serial = get(spec, "serial"),
+		.backing = get(spec, "backing"), .flush = get(spec, "flush"),
+	};
+	int rc = check_keys(spec, known, error);
+
+	if (!rc && !config.image)
+		rc = vd_error_set(error, -EINVAL, "device nvme needs image=FILE");
+	if (!rc)
+		rc = get_switch(spec, "snapshot", &config.snapshot, error);
+	if (!rc)
+		rc = get_switch(spec, "readonly", &config.read_only, error);
+	return rc ? rc : vd_nvme_create(&config, device, error);
+}
+
+static int create_display(const struct spec *spec, const struct vd_env *env, struct vd_vm *vm,
+			  struct vd_device **device, struct vd_error *error)
+{
+	static const char *const known[] = {"memory", "width", "height", NULL};
+	struct vd_display_config config = {.env = env, .host = vd_vm_host(vm)};
+	uint64_t width = 0, height = 0, memory = 0;
+	int rc = check_keys(spec, known, error);
+
+	if (!rc)
+		rc = get_size(spec, "memory", &memory, error);
+	if (!rc)
+		rc = get_size(spec, "width", &width, error);
+	if (!rc)
+		rc = get_size(spec, "height", &height, error);
+	if (!rc && (width > 65535 || height > 65535))
+		rc = vd_error_set(error, -EINVAL, "device display: width and height are at most "
+				  "65535");
+	config.memory_size = memory;
+	config.width = (unsigned)width;
+	config.height = (unsigned)height;
+	return rc ? rc : vd_display_create(&config, device, error);
+}
+
+int run_device_create(const char *text, const struct vd_env *env, struct vd_vm *vm,
+		      struct vd_device **device, struct vd_error *error)
+{
+	static const char *const kinds[] = {"nvme", "display", NULL};
+	struct spec spec;
+	const char *near;
+	int rc = split(text, &spec, error);
+
+	if (rc)
+		return rc;
+	if (!strcmp(spec.name, "nvme"))
+		return create_nvme(&spec, env, vm, device, error);
+	if (!strcmp(spec.name, "display"))
+		return create_display(&spec, env, vm, device, error);
+	near = nearest(spec.name, kinds);
+	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", spec.name,
+			    near ? "; did you mean '" : " (there are nvme and display)",
+			    near ? near : "", near ? "'?" : "");
+}
+
+struct vd_device *run_find_display(struct vd_vm *vm)
+{
+	struct vd_device *device;
+
+	for (unsigned i = 0; (device = vd_vm_device(vm, i)); i++)
+		if (!strcmp(vd_device_name(device), "display"))
+			return device;
+	return NULL;
+}

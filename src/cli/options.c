@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/run.h"
+
+enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS };
+
+struct option {
+	const char *name;
+	enum option_kind kind;
+	size_t offset;
+	const char *argument, *help;
+};
+
+#define AT(field) offsetof(struct run_options, field)
+static const struct option options_known[] = {
+	{"--kernel", TEXT, AT(kernel), "FILE", "RISC-V Linux Image to boot"},
+	{"--initrd", TEXT, AT(initrd), "FILE", "initial RAM disk"},
+	{"--append", TEXT, AT(append), "TEXT", "kernel command line"},
+	{"--memory", SIZE, AT(memory), "SIZE", "guest RAM, e.g. 512M or 2G (default 512M)"},
+	{"--cpus", COUNT, AT(cpus), "N", "harts (default 1)"},
+	{"--device", DEVICE, 0, "SPEC", "assign a device; may be repeated:\n"
+	 "                       nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT]\n"
+	 "                            [,backing=uring|sync]\n"
+	 "                       display[,memory=SIZE][,width=N,height=N]"},
+	{"--no-direct-mmio", FLAG, AT(no_direct_mmio), NULL,
+	 "trap every access to device memory instead of mapping it"},
+	{"--screenshot", TEXT, AT(screenshot), "FILE",
+	 "at exit, write what the display shows as PNG"},
+	{"--stats", FLAG, AT(stats), NULL, "at exit, print counters to stderr"},
+	{"--stats-json", TEXT, AT(stats_json), "FILE", "at exit, write counters as one JSON object"},
+	{"--trace", TRACE, AT(trace), "LIST", "print events: fault,zap,pin,mmio,dma or all"},
+	{"--name", TEXT, AT(name), "NAME", "name of the machine for `viaduct ps`, `status`, `quit` ..."},
+	{"--svadu", FLAG, AT(svadu), NULL, "harts set accessed and dirty bits themselves"},
+	{"--check-tlb", FLAG, AT(check_tlb), NULL,
+	 "compare every soft TLB fill with a fresh walk (slow)"},
+	{"--stress", STRESS, AT(stress), "LIST",
+	 "for tests: move and/or discard guest pages while it runs"},
+	{"--help", FLAG, AT(help), NULL, "this text"},
+};
+#define KNOWN (sizeof(options_known) / sizeof(options_known[0]))
+
+void run_options_help(void)
+{
+	puts("usage: viaduct run --kernel FILE [OPTIONS]\n\n"
+	     "Boots a stock riscv64 Linux guest in this process, with devices assigned to it. The\n"
+	     "guest's serial port is standard input and output; Ctrl-A x leaves, Ctrl-A h helps.\n");
+	for (size_t i = 0; i < KNOWN; i++) {
+		const struct option *o = &options_known[i];
+		char left[40];
+
+		snprintf(left, sizeof(left), "%s%s%s", o->name, o->argument ? " " : "",
+			 o->argument ? o->argument : "");
+		printf("  %-20s %s\n", left, o->help);
+	}
+	puts("\nExit code: 0 the guest powered off, 1 error, 2 usage, 3 the guest asked for a reset,\n"
+	     "4 the guest panicked, 5 ended by a signal, Ctrl-A x or `viaduct quit`.");
+}
+
+bool parse_size(const char *text, uint64_t *size)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	unsigned long long value;
+	unsigned shift = 0;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	value = strtoull(text, &end, 0);
+	if (*end) {
+		const char *unit = strchr(units, *end & ~0x20);
+
+		if (!unit || !*unit)
+			return false;
+		shift = 10 * (unsigned)(unit - units + 1);
+		end++;
+		if ((*end == 'i' && end[1] == 'B' && !end[2]) || (*end == 'B' && !end[1]))
+			end += strlen(end);
+	}
+	if (*end || errno || (shift && value >> (64 - shift)))
+		return false;
+	*size = (uint64_t)value << shift;
+	return true;
+}
+
+static int parse_stress(const char *text, unsigned *stress, struct vd_error *error)
+{
+	*stress = 0;
+	if (strstr(text, "move"))
+		*stress |= STRESS_MOVE;
+	if (strstr(text, "discard"))
+		*stress |= STRESS_DISCARD;
+	return *stress ? 0 : vd_error_set(error, -EINVAL,
+					  "--stress takes move, discard or move,discard");
+}
+
+static int store(struct run_options *options, const struct option *o, const char *value,
+		 struct vd_error *error)
+{
+	void *field = (char *)options + o->offset;
+	uint64_t number;
+
+	switch (o->kind) {
+	case TEXT:
+		*(const char **)field = value;
+		return 0;
+	case SIZE:
+		if (!parse_size(value, field))
+			return vd_error_set(error, -EINVAL, "%s %s: not a size; write e.g. 512M",
+					    o->name, value);
+		return 0;
+	case COUNT:
+		if (!parse_size(value, &number) || !number || number > 1000)
+			return vd_error_set(error, -EINVAL, "%s %s: not a number of cpus", o->name,
+					    value);
+		*(unsigned *)field = (unsigned)number;
+		return 0;
+	case FLAG:
+		*(bool *)field = true;
+		return 0;
+	case DEVICE:
+		if (options->device_count == RUN_DEVICES_MAX)
+			return vd_error_set(error, -E2BIG, "at most %u devices", RUN_DEVICES_MAX);
+		options->devices[options->device_count++] = value;
+		return 0;
+	case TRACE:
+		return trace_parse(value, field, error);
+	case STRESS:
+		return parse_stress(value, field, error);
+	}
+	return -EINVAL;
+}
+
+static int unknown(const char *word, struct vd_error *error)
+{
+	const char *names[KNOWN + 1] = {NULL}, *near;
+
+	for (size_t i = 0; i < KNOWN; i++)
+		names[i] = options_known[i].name;
+	near = nearest(word, names);
+	if (near)
+		return vd_error_set(error, -EINVAL, "unknown option %s; did you mean %s?", word,
+				    near);
+	return vd_error_set(error, -EINVAL, "unknown option %s; see viaduct run --help", word);
+}
+
+int run_options_parse(int argc, char **argv, struct run_options *options, struct vd_error *error)
+{
+	*options = (struct run_options){.memory = 512u << 20, .cpus = 1};
+	for (int i = 1; i < argc; i++) {
+		const struct option *o = NULL;
+		const char *equals = strchr(argv[i], '='), *value = NULL;
+		size_t length = equals ? (size_t)(equals - argv[i]) : strlen(argv[i]);
+		int rc;
+
+		for (size_t k = 0; k < KNOWN && !o; k++)
+			if (strlen(options_known[k].name) == length &&
+			    !strncmp(options_known[k].name, argv[i], length))
+				o = &options_known[k];
+		if (!o)
+			return unknown(argv[i], error);
+		if (o->argument) {
+			value = equals ? equals + 1 : ++i < argc ? argv[i] : NULL;
+			if (!value)
+				return vd_error_set(error, -EINVAL, "%s needs a value: %s", o->name,
+						    o->argument);
+		} else if (equals) {
+			return vd_error_set(error, -EINVAL, "%s takes no value", o->name);
+		}
+		rc = store(options, o, value, error);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `viaduct run`: its options, and the parts of its work that have files of their own. */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+#include <viaduct/vm.h>
+
+#include "cli/cli.h"
+
+#define RUN_DEVICES_MAX 16u
+
+struct run_options {
+	const char *kernel, *initrd, *append, *name, *screenshot, *stats_json;
+	const char *devices[RUN_DEVICES_MAX];
+	unsigned device_count;
+	uint64_t memory;
+	unsigned cpus;
+	unsigned trace; /* bits of enum vd_trace_event */
+	unsigned stress;
+	bool no_direct_mmio, stats, check_tlb, svadu, help;
+};
+
+#define STRESS_MOVE 1u
+#define STRESS_DISCARD 2u
+
+/* options.c: 0, or a negative errno with the reason in @error */
+int run_options_parse(int argc, char **argv, struct run_options *options, struct vd_error *error);
+void run_options_help(void);
+/* "512M", "1G", "4096"; false if it is no size */
+bool parse_size(const char *text, uint64_t *size);
+
+/* devices.c: from "nvme,image=FILE,snapshot=on" */
+int run_device_create(const char *spec, const struct vd_env *env, struct vd_vm *vm,
+		      struct vd_device **device, struct vd_error *error);
+/* The first display among the machine's devices, or NULL. */
+struct vd_device *run_find_display(struct vd_vm *vm);
+
+/* terminal.c: stdin to the guest, in raw mode if it is a terminal; Ctrl-A x calls vd_vm_stop() */
+struct terminal;
+int terminal_start(struct vd_vm *vm, struct terminal **terminal, struct vd_error *error);
+void terminal_stop(struct terminal *terminal);
+void terminal_write(void *context, const uint8_t *bytes, size_t length);
+
+/* stats.c */
+void stats_print(struct vd_vm *vm);
+int stats_write_json(struct vd_vm *vm, enum vd_vm_exit exit, const char *path,
+		     struct vd_error *error);
+const char *exit_name(enum vd_vm_exit exit);
+
+/* control_server.c: the machine's socket in the user's runtime directory */
+struct control;
+int control_start(struct vd_vm *vm, const char *name, struct control **control,
+		  struct vd_error *error);
+void control_stop(struct control *control);
+
+/* stress.c: changes to guest memory while it runs, for tests */
+struct stress;
+int stress_start(struct vd_vm *vm, unsigned what, struct stress **stress, struct vd_error *error);
+void stress_stop(struct stress *stress);
+
+/* trace.c: an environment that writes trace lines to stderr */
+struct vd_env trace_environment(unsigned events);
+int trace_parse(const char *text, unsigned *events, struct vd_error *error);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Counters at exit: a table for people, one JSON object for scripts. */
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "cli/run.h"
+
+const char *exit_name(enum vd_vm_exit exit)
+{
+	switch (exit) {
+	case VD_VM_EXIT_POWER_OFF:
+		return "power-off";
+	case VD_VM_EXIT_RESET:
+		return "reset";
+	case VD_VM_EXIT_PANIC:
+		return "panic";
+	case VD_VM_EXIT_STOPPED:
+		return "stopped";
+	default:
+		return "error";
+	}
+}
+
+static uint64_t trapped(struct vd_device *device, uint64_t *reads, uint64_t *writes)
+{
+	struct vd_device_stats stats;
+
+	vd_device_stats(device, &stats);
+	*reads = *writes = 0;
+	for (unsigned i = 0; i < VD_REGION_COUNT; i++) {
+		*reads += stats.trapped_reads[i];
+		*writes += stats.trapped_writes[i];
+	}
+	return stats.interrupts;
+}
+
+static uint64_t peak_rss(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+void stats_print(struct vd_vm *vm)
+{
+	struct vd_vm_stats s;
+	struct vd_device *device;
+
+	vd_vm_stats(vm, &s);
+	fprintf(stderr, "\n%-22s %.3f s, %.1f M instructions, %.0f MIPS\n", "time",
+		(double)s.wall_ns / 1e9, (double)s.instructions / 1e6,
+		s.wall_ns ? (double)s.instructions * 1e3 / (double)s.wall_ns : 0);
+#define LINE(label, format, ...) fprintf(stderr, "%-22s " format "\n", label, __VA_ARGS__)
+#define U(x) ((unsigned long long)(x))
+	LINE("faults", "%llu RAM, %llu device, %llu spurious, %llu protection",
+	     U(s.mmu.faults_ram), U(s.mmu.faults_device), U(s.mmu.faults_spurious),
+	     U(s.mmu.faults_protection));
+	LINE("mapped", "%llu x 1 GiB, %llu x 2 MiB, %llu x 4 KiB, %llu table pages",
+	     U(s.mmu.mapped_1g), U(s.mmu.mapped_2m), U(s.mmu.mapped_4k), U(s.mmu.table_pages));
+	LINE("MMIO", "%llu pages direct, %llu reads and %llu writes trapped", U(s.direct_pages),
+	     U(s.harts.mmio_reads), U(s.harts.mmio_writes));
+	LINE("DMA", "%llu translations, %llu pins, %llu faults", U(s.dma.translations),
+	     U(s.dma.pins), U(s.dma.faults));
+	LINE("zaps, flushes", "%llu leaves, %llu shoot-downs, %llu of the soft TLB",
+	     U(s.mmu.zaps), U(s.tlb_shootdowns), U(s.harts.tlb_flushes));
+	LINE("soft TLB", "%llu fills, %llu sfence.vma, %llu fence.i", U(s.harts.tlb_fills),
+	     U(s.harts.sfences), U(s.harts.fence_is));
+	LINE("code", "%llu pages decoded, %llu compared again", U(s.harts.code_pages),
+	     U(s.harts.code_verifies));
+	LINE("traps", "%llu exceptions, %llu interrupts", U(s.harts.exceptions),
+	     U(s.harts.interrupts));
+	for (unsigned i = 0; (device = vd_vm_device(vm, i)); i++) {
+		uint64_t reads, writes, interrupts = trapped(device, &reads, &writes);
+		char label[32];
+
+		snprintf(label, sizeof(label), "00:%02x.0 %.16s", i + 1, vd_device_name(device));
+		LINE(label, "%llu reads, %llu writes trapped, %llu interrupts", U(reads),
+		     U(writes), U(interrupts));
+	}
+	LINE("peak RSS", "%llu MiB", U(peak_rss() >> 20));
+}
+
+static void add(struct json_object *object, const char *key, uint64_t value)
+{
+	json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+static struct json_object *child(struct json_object *object, const char *key)
+{
+	struct json_object *c = json_object_new_object();
+
+	json_object_object_add(object, key, c);
+	return c;
+}
+
+static void add_devices(struct vd_vm *vm, struct json_object *root)
+{
+	struct json_object *list = json_object_new_array();
+	struct vd_device *device;
+
+	json_object_object_add(root, "devices", list);
+	for (unsigned i = 0; (device = vd_vm_device(vm, i)); i++) {
+		struct json_object *o = json_object_new_object();
+		uint64_t reads, writes, interrupts = trapped(device, &reads, &writes);
+
+		json_object_object_add(o, "name", json_object_new_string(vd_device_name(device)));
+		add(o, "trapped_reads", reads);
+		add(o, "trapped_writes", writes);
+		add(o, "interrupts", interrupts);
+		json_object_array_add(list, o);
+	}
+}
+
+static struct json_object *build(struct vd_vm *vm, enum vd_vm_exit exit)
+{
+	struct json_object *root = json_object_new_object(), *o;
+	struct vd_vm_stats s;
+
+	vd_vm_stats(vm, &s);
+	json_object_object_add(root, "exit", json_object_new_string(exit_name(exit)));
+	json_object_object_add(root, "wall_seconds",
+			       json_object_new_double((double)s.wall_ns / 1e9));
+	add(root, "instructions", s.instructions);
+	o = child(root, "faults");
+	add(o, "ram", s.mmu.faults_ram);
+	add(o, "device", s.mmu.faults_device);
+	add(o, "spurious", s.mmu.faults_spurious);
+	o = child(root, "mmio");
+	add(o, "direct_pages", s.direct_pages);
+	add(o, "trapped", s.harts.mmio_reads + s.harts.mmio_writes);
+	o = child(root, "dma");
+	add(o, "translations", s.dma.translations);
+	add(o, "pins", s.dma.pins);
+	add(o, "faults", s.dma.faults);
+	add(root, "zaps", s.mmu.zaps);
+	add(root, "tlb_flushes", s.harts.tlb_flushes);
+	add(root, "tlb_shootdowns", s.tlb_shootdowns);
+	add(root, "tlb_fills", s.harts.tlb_fills);
+	add(root, "interrupts", s.interrupts);
+	add(root, "peak_rss_bytes", peak_rss());
+	add_devices(vm, root);
+	return root;
+}
+
+int stats_write_json(struct vd_vm *vm, enum vd_vm_exit exit, const char *path,
+		     struct vd_error *error)
+{
+	struct json_object *root = build(vm, exit);
+	FILE *file = fopen(path, "w");
+	int rc = 0;
+
+	if (!file) {
+		rc = -errno;
+	} else {
+		if (fprintf(file, "%s\n",
+			    json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN)) < 0)
+			rc = -EIO;
+		if (fclose(file) && !rc)
+			rc = -errno;
+	}
+	json_object_put(root);
+	return rc ? vd_error_set(error, rc, "cannot write %s: %s", path, strerror(-rc)) : 0;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A 16550A without an interrupt line (TI PC16550D data sheet): the guest's driver polls it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/machine.h"
+
+#define LSR_DATA_READY 0x01
+#define LSR_EMPTY 0x60
+#define LCR_DLAB 0x80
+#define MCR_LOOP 0x10
+
+static const char panic_text[] = "Kernel panic - not syncing";
+
+struct uart {
+	struct vd_vm *vm;
+	pthread_mutex_t lock;
+	uint8_t ier, lcr, mcr, scratch, divisor[2], fifo;
+	uint8_t input[256];
+	unsigned input_head, input_count;
+	uint8_t output[128];
+	unsigned output_count;
+	unsigned panic_matched;
+	bool panic;
+};
+
+static void flush_locked(struct uart *u)
+{
+	if (u->output_count && u->vm->config.console_write)
+		u->vm->config.console_write(u->vm->config.context, u->output, u->output_count);
+	u->output_count = 0;
+}
+
+/* Linux reports a panic only in words: they tell a panic's reset from a reboot. */
+static void watch_for_panic(struct uart *u, uint8_t byte)
+{
+	if (byte != (uint8_t)panic_text[u->panic_matched])
+		u->panic_matched = 0;
+	if (byte == (uint8_t)panic_text[u->panic_matched] &&
+	    !panic_text[++u->panic_matched]) {
+		u->panic = true;
+		u->panic_matched = 0;
+	}
+}
+
+static void put_locked(struct uart *u, uint8_t byte)
+{
+	watch_for_panic(u, byte);
+	u->output[u->output_count++] = byte;
+	if (byte == '\n' || u->output_count == sizeof(u->output))
+		flush_locked(u);
+}
+
+static uint8_t read_register(struct uart *u, uint64_t offset)
+{
+	uint8_t value = 0;
+
+	switch (offset) {
+	case 0:
+		if (u->lcr & LCR_DLAB)
+			return u->divisor[0];
+		if (u->input_count) {
+			value = u->input[u->input_head];
+			u->input_head = (u->input_head + 1) % sizeof(u->input);
+			u->input_count--;
+		}
+		return value;
+	case 1:
+		return u->lcr & LCR_DLAB ? u->divisor[1] : u->ier;
+	case 2: /* no interrupt pending; FIFOs enabled if they are */
+		return 0x01 | (u->fifo & 1 ? 0xc0 : 0);
+	case 3:
+		return u->lcr;
+	case 4:
+		return u->mcr;
+	case 5:
+		return LSR_EMPTY | (u->input_count ? LSR_DATA_READY : 0);
+	case 6: /* loop-back shows the outputs, which is how a driver probes; else ready and carrier */
+		if (u->mcr & MCR_LOOP)
+			return (uint8_t)((u->mcr & 2) << 3 | (u->mcr & 1) << 5 | (u->mcr & 12) << 4);
+		return 0xb0;
+	default:
+		return u->scratch;
+	}
+}
+
+static void write_register(struct uart *u, uint64_t offset, uint8_t value)
+{
+	switch (offset) {
+	case 0:
+		if (u->lcr & LCR_DLAB)
+			u->divisor[0] = value;
+		else if (!(u->mcr & MCR_LOOP))
+			put_locked(u, value);
+		break;
+	case 1:
+		if (u->lcr & LCR_DLAB)
+			u->divisor[1] = value;
+		else
+			u->ier = value & 15;
+		break;
+	case 2:
+		u->fifo = value;
+		if (value & 2)
+			u->input_count = 0;
+		break;
+	case 3:
+		u->lcr = value;
+		break;
+	case 4:
+		u->mcr = value & 31;
+		break;
+	case 7:
+		u->scratch = value;
+		break;
+	}
+}
+
+static int uart_read(void *context, uint64_t offset, unsigned length, uint64_t *value)
+{
+	struct uart *u = context;
+
+	(void)length; /* registers are bytes; wider reads see one */
+	pthread_mutex_lock(&u->lock);
+	*value = read_register(u, offset & 7);
+	pthread_mutex_unlock(&u->lock);
+	return 0;
+}
+
+static int uart_write(void *context, uint64_t offset, unsigned length, uint64_t value)
+{
+	struct uart *u = context;
+
+	(void)length;
+	pthread_mutex_lock(&u->lock);
+	write_register(u, offset & 7, (uint8_t)value);
+	pthread_mutex_unlock(&u->lock);
+	return 0;
+}
+
+const struct vd_trap_ops vd_uart_ops = {uart_read, uart_write};
+
+int vd_uart_create(struct vd_vm *vm, struct vd_error *error)
+{
+	struct uart *u = vd_env_allocate(vm->env, "vm.uart", sizeof(*u), 16);
+
+	if (!u)
+		return vd_error_set(error, -ENOMEM, "out of memory for the serial port");
+	u->vm = vm;
+	pthread_mutex_init(&u->lock, NULL);
+	vm->uart = u;
+	return 0;
+}
+
+void vd_uart_destroy(struct uart *u)
+{
+	if (!u)
+		return;
+	pthread_mutex_destroy(&u->lock);
+	u->vm->env->release(u->vm->env, u, sizeof(*u));
+}
+
+void vd_uart_write(struct uart *u, const uint8_t *bytes, size_t length)
+{
+	pthread_mutex_lock(&u->lock);
+	for (size_t i = 0; i < length; i++)
+		put_locked(u, bytes[i]);
+	pthread_mutex_unlock(&u->lock);
+}
+
+size_t vd_uart_input(struct uart *u, const uint8_t *bytes, size_t length)
+{
+	size_t taken = 0;
+
+	pthread_mutex_lock(&u->lock);
+	while (taken < length && u->input_count < sizeof(u->input)) {
+		u->input[(u->input_head + u->input_count) % sizeof(u->input)] = bytes[taken++];
+		u->input_count++;
+	}
+	pthread_mutex_unlock(&u->lock);
+	return taken;
+}
+
+void vd_uart_flush(struct uart *u)
+{
+	/* Polled often: do not wait for a hart that is just printing, it flushes itself. */
+	if (pthread_mutex_trylock(&u->lock))
+		return;
+	flush_locked(u);
+	pthread_mutex_unlock(&u->lock);
+}
+
+bool vd_uart_saw_panic(struct uart *u)
+{
+	bool panic;
+
+	pthread_mutex_lock(&u->lock);
+	panic = u->panic;
+	pthread_mutex_unlock(&u->lock);
+	return panic;
+}
