@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Programs on our own hart: user mode, no translation by the guest, the two system calls. */
+/* Programs on our own hart: user mode, and the two system calls. */
 #include "insn_hart.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RAM_BASE INSN_BASE
-#define RAM_BYTES 0x40000u
+#include "insn_encode.h"
 
 /* A program that loops for ever would hang the test: it polls at least every 10 000 instructions. */
 #define POLLS_MAX 100000u
 
-_Static_assert(INSN_IMAGE_BYTES <= RAM_BYTES, "programs must fit");
+/* No system call: supervisor code met an exception that is not an environment call. */
+#define SYS_EXCEPTION 2047
+
+_Static_assert(INSN_BASE + INSN_IMAGE_BYTES <= INSN_PAGES * INSN_PAGE, "programs must fit");
 
 struct insn_machine {
+	struct insn_setting setting;
+	struct insn_paging paging;
+	uint64_t runs;
 	struct vd_host *host;
 	struct vd_host_object *ram;
 	struct vd_mem *mem;
@@ -32,8 +37,9 @@ static int system_call(void *context, struct vd_hart *hart)
 
 	switch (vd_hart_x(hart, 17)) {
 	case INSN_SYS_WRITE:
-		machine->status = vd_mem_read(machine->mem, (vd_gpa){ vd_hart_x(hart, 11) },
-					      machine->result, sizeof(*machine->result));
+		machine->status = insn_paging_copy_out(&machine->paging, vd_hart_x(hart, 11),
+						       machine->result,
+						       sizeof(*machine->result));
 		return machine->status != 0;
 	case INSN_SYS_EXIT:
 		return 1;
@@ -59,15 +65,19 @@ static int create_memory(struct insn_machine *machine, const struct vd_env *env,
 			 struct vd_error *error)
 {
 	const struct vd_host_config host_config = { .env = env, .window_size = UINT64_C(1) << 30 };
+	bool bare = machine->setting.mode == INSN_BARE;
 	struct vd_slot_config slot = {
-		.base = { RAM_BASE }, .size = RAM_BYTES, .kind = VD_SLOT_RAM, .name = "ram",
+		.base = { bare ? 0 : INSN_RAM_BASE },
+		.size = INSN_RAM_BYTES,
+		.kind = VD_SLOT_RAM,
+		.name = "ram",
 	};
 	struct vd_mem_config mem_config = { .env = env };
 	int ret = vd_host_create(&host_config, &machine->host, error);
 
 	if (ret)
 		return ret;
-	ret = vd_host_ram_create(machine->host, "ram", RAM_BYTES, 0, &machine->ram, error);
+	ret = vd_host_ram_create(machine->host, "ram", INSN_RAM_BYTES, 0, &machine->ram, error);
 	if (ret)
 		return ret;
 	mem_config.host = machine->host;
@@ -90,6 +100,7 @@ static int create_hart(struct insn_machine *machine, const struct vd_env *env,
 	struct vd_hart_config hart_config = {
 		.env = env,
 		.mem = machine->mem,
+		.flags = VD_HART_CHECK_TLB | (machine->setting.hardware_ad ? VD_HART_SVADU : 0),
 		.timebase_hz = 10000000,
 		.ops = &hart_ops,
 		.context = machine,
@@ -110,7 +121,7 @@ static int create_hart(struct insn_machine *machine, const struct vd_env *env,
 	return vd_hart_create(&hart_config, &machine->hart, error);
 }
 
-struct insn_machine *insn_machine_create(void)
+struct insn_machine *insn_machine_create(const struct insn_setting *setting)
 {
 	const struct vd_env *env = vd_env_hosted();
 	struct insn_machine *machine = calloc(1, sizeof(*machine));
@@ -118,6 +129,7 @@ struct insn_machine *insn_machine_create(void)
 
 	if (!machine)
 		return NULL;
+	machine->setting = *setting;
 	if (create_memory(machine, env, &error) || create_hart(machine, env, &error)) {
 		fprintf(stderr, "%s\n", error.text);
 		insn_machine_destroy(machine);
@@ -145,22 +157,90 @@ void insn_machine_destroy(struct insn_machine *machine)
 	free(machine);
 }
 
+/*
+ * Supervisor code at INSN_STUB_GPA: the way into user mode, and a trap handler that passes environment
+ * calls on. x10 is satp, x11 sstatus; x5 is free for the handler, as programs have stored it by then.
+ */
+static unsigned int build_stub(uint32_t *code)
+{
+	enum { SSTATUS = 0x100, STVEC = 0x105, SEPC = 0x141, SCAUSE = 0x142, SATP = 0x180 };
+	unsigned int n = 0, handler = 16;
+
+	code[n++] = insn_u(INSN_AUIPC, 5, 0);
+	code[n++] = insn_i(INSN_OP_IMM, 0, 5, 5, 4 * handler);
+	code[n++] = insn_i(INSN_SYSTEM, 1, 0, 5, STVEC);
+	code[n++] = insn_i(INSN_SYSTEM, 1, 0, 10, SATP);
+	code[n++] = insn_i(INSN_SYSTEM, 1, 0, 11, SSTATUS);
+	code[n++] = insn_u(INSN_LUI, 5, INSN_BASE);
+	code[n++] = insn_i(INSN_SYSTEM, 1, 0, 5, SEPC);
+	code[n++] = insn_r(INSN_SYSTEM, 0, 9, 0, 0, 0); /* sfence.vma */
+	code[n++] = 0x10200073;				/* sret */
+	while (n < handler)
+		code[n++] = 0;
+	code[n++] = insn_i(INSN_SYSTEM, 2, 5, 0, SCAUSE);
+	code[n++] = insn_i(INSN_OP_IMM, 0, 5, 5, -8); /* environment call from U mode */
+	code[n++] = insn_b(0, 5, 0, 8);
+	code[n++] = insn_i(INSN_OP_IMM, 0, 17, 0, SYS_EXCEPTION);
+	code[n++] = INSN_ECALL;
+	code[n++] = insn_i(INSN_SYSTEM, 2, 5, 0, SEPC);
+	code[n++] = insn_i(INSN_OP_IMM, 0, 5, 5, 4);
+	code[n++] = insn_i(INSN_SYSTEM, 1, 0, 5, SEPC);
+	code[n++] = 0x10200073;
+	return n;
+}
+
+static int start(struct insn_machine *machine)
+{
+	uint32_t stub[64];
+	unsigned int bytes = 4 * build_stub(stub);
+
+	if (machine->setting.mode == INSN_BARE) {
+		vd_hart_reset(machine->hart, (vd_gva){ INSN_BASE });
+		vd_hart_set_user(machine->hart);
+		return 0;
+	}
+	vd_hart_reset(machine->hart, (vd_gva){ INSN_STUB_GPA });
+	vd_hart_set_x(machine->hart, 10, machine->paging.satp);
+	vd_hart_set_x(machine->hart, 11, UINT64_C(1) << 13); /* FS = initial, SPP = U */
+	return vd_mem_write(machine->mem, (vd_gpa){ INSN_STUB_GPA }, stub, bytes);
+}
+
+/* The hart has set accessed where the program went, and dirty only where it stores. */
+static int check_accessed_dirty(const struct insn_machine *machine)
+{
+	uint64_t code = insn_paging_leaf(&machine->paging, INSN_BASE);
+	uint64_t last = insn_paging_leaf(&machine->paging,
+					 INSN_BASE + INSN_CODE_BYTES - INSN_PAGE);
+	uint64_t data = insn_paging_leaf(&machine->paging, INSN_BASE + INSN_DATA_OFFSET);
+
+	if (!machine->setting.hardware_ad)
+		return 0;
+	if (!(code & INSN_PTE_A) || !(data & INSN_PTE_A) || !(data & INSN_PTE_D))
+		return -EIO;
+	if (machine->setting.superpage)
+		return 0;
+	return code & INSN_PTE_D || last & (INSN_PTE_A | INSN_PTE_D) ? -EIO : 0;
+}
+
 int insn_machine_run(struct insn_machine *machine, const struct insn_program *program,
 		     struct insn_data *result)
 {
-	int ret = vd_mem_write(machine->mem, (vd_gpa){ RAM_BASE }, program->image,
-			       INSN_IMAGE_BYTES);
+	int ret = insn_paging_build(&machine->paging, machine->mem, &machine->setting,
+				    ++machine->runs);
 
+	if (!ret)
+		ret = insn_paging_copy_in(&machine->paging, INSN_BASE, program->image,
+					  INSN_IMAGE_BYTES);
+	if (!ret)
+		ret = start(machine);
 	if (ret)
 		return ret;
 	machine->result = result;
 	machine->polls = 0;
 	machine->status = 0;
-	vd_hart_reset(machine->hart, (vd_gva){ INSN_BASE });
-	vd_hart_set_user(machine->hart);
 	/* The image is new code at old addresses. */
 	vd_hart_request_flush(machine->hart);
 	if (vd_hart_run(machine->hart) != VD_HART_EXIT_HALT)
 		return machine->status ? machine->status : -EIO;
-	return machine->status;
+	return machine->status ? machine->status : check_accessed_dirty(machine);
 }

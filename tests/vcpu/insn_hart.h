@@ -4,18 +4,23 @@
 
 #include <viaduct/vcpu.h>
 
+#include "insn_paging.h"
 #include "insn_program.h"
 
-/* A hart in user mode, with RAM where programs are loaded. */
+/*
+ * One hart, and memory for programs. It runs them in user mode: in mode bare with nothing around
+ * them, else under page tables and a few instructions of supervisor code.
+ */
 struct insn_machine;
 
 /* Return: the machine, or NULL with a message printed. */
-struct insn_machine *insn_machine_create(void);
+struct insn_machine *insn_machine_create(const struct insn_setting *setting);
 void insn_machine_destroy(struct insn_machine *machine);
 
 /*
  * Run a program and collect the data it writes.
- * Return: 0; -EIO if it did not end as a program does (an exception, an unknown system call).
+ * Return: 0; -EIO if it did not end as a program does: an exception, an unknown system call, a
+ * soft TLB that differed from the tables (VD_HART_CHECK_TLB), wrong accessed or dirty bits.
  */
 int insn_machine_run(struct insn_machine *machine, const struct insn_program *program,
 		     struct insn_data *result);

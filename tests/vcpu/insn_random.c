@@ -3,7 +3,7 @@
  * Random programs on our hart and under QEMU's user mode: all they leave must be equal.
  *
  * A difference is narrowed down to the first item of the program that makes one. With arguments SEED
- * KINDS (see enum insn_kind) only that program is run.
+ * KINDS (enum insn_kind) SETTING (index below) only that program is run.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +22,16 @@
 #define FIRST_SEED UINT64_C(0x1570)
 #define ITEMS 800
 
+static const struct insn_setting settings[] = {
+	{ INSN_BARE, false, false },
+	{ INSN_SV39, false, false },
+	{ INSN_SV48, true, false },
+	{ INSN_SV57, false, true },
+	{ INSN_SV39, true, true },
+};
+
+#define SETTINGS (sizeof(settings) / sizeof(settings[0]))
+
 static struct insn_machine *machine;
 static struct insn_program program;
 static struct insn_data ours, theirs;
@@ -32,7 +42,7 @@ static void generate(uint64_t seed, unsigned int kinds, unsigned int items)
 }
 
 /* Whether the first items of a program do the same on both. */
-static int agrees(uint64_t seed, unsigned int kinds, unsigned int items)
+static bool agrees(uint64_t seed, unsigned int kinds, unsigned int items)
 {
 	generate(seed, kinds, items);
 	memset(&ours, 0, sizeof(ours));
@@ -143,10 +153,16 @@ static void test_everything(void **state)
 	check(INSN_ALL, 60);
 }
 
-static int set_up(void **state)
+/* Page tables of the guest's own change nothing. */
+static void test_paging(void **state)
 {
 	(void)state;
-	machine = insn_machine_create();
+	check(INSN_ALL, 12);
+}
+
+static int set_up(void **state)
+{
+	machine = insn_machine_create(*state);
 	return machine ? 0 : -1;
 }
 
@@ -157,25 +173,40 @@ static int tear_down(void **state)
 	return 0;
 }
 
+static int run_one(uint64_t seed, unsigned int kinds, unsigned int setting)
+{
+	void *state = (void *)&settings[setting];
+	bool same;
+
+	if (!insn_qemu_available() || set_up(&state))
+		return 77;
+	same = agrees(seed, kinds, ITEMS);
+	if (!same)
+		explain(seed, kinds);
+	tear_down(NULL);
+	return !same;
+}
+
 int main(int argc, char **argv)
 {
+#define IN(test, setting) {#test " in " #setting, test, set_up, tear_down, (void *)&settings[setting]}
+	enum { BARE, SV39, SV48_SUPERPAGE, SV57_SVADU, SV39_SUPERPAGE_SVADU };
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_integer),	   cmocka_unit_test(test_control_flow),
-		cmocka_unit_test(test_memory),	   cmocka_unit_test(test_float),
-		cmocka_unit_test(test_compressed), cmocka_unit_test(test_everything),
+		IN(test_integer, BARE),
+		IN(test_control_flow, BARE),
+		IN(test_memory, BARE),
+		IN(test_float, BARE),
+		IN(test_compressed, BARE),
+		IN(test_everything, BARE),
+		IN(test_paging, SV39),
+		IN(test_paging, SV48_SUPERPAGE),
+		IN(test_paging, SV57_SVADU),
+		IN(test_paging, SV39_SUPERPAGE_SVADU),
 	};
+#undef IN
 
-	if (argc == 3) {
-		uint64_t seed = strtoull(argv[1], NULL, 0);
-		unsigned int kinds = (unsigned int)strtoul(argv[2], NULL, 0);
-
-		if (!insn_qemu_available() || set_up(NULL))
-			return 77;
-		if (!agrees(seed, kinds, ITEMS)) {
-			explain(seed, kinds);
-			return 1;
-		}
-		return tear_down(NULL);
-	}
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	if (argc == 4)
+		return run_one(strtoull(argv[1], NULL, 0), (unsigned int)strtoul(argv[2], NULL, 0),
+			       (unsigned int)strtoul(argv[3], NULL, 0) % SETTINGS);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
