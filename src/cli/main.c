@@ -8,6 +8,11 @@
 
 static const struct command commands[] = {
 	{"run", "boot a guest with devices assigned to it", command_run},
+	{"ps", "list this user's running machines", command_ps},
+	{"status", "what a machine does", command_status},
+	{"pause", "stop a machine's harts", command_pause},
+	{"resume", "let a paused machine go on", command_resume},
+	{"quit", "end a machine, its disks flushed", command_quit},
 	{"riscv-test", "run riscv-tests ELF files on a bare hart", command_riscv_test},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

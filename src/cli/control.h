@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The control socket: one UNIX stream socket a running machine, mode 0600, in a directory of the user's own. A request
+ * is one word and a newline; the reply is one JSON object and a newline.
+ */
+#ifndef CLI_CONTROL_H
+#define CLI_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/un.h>
+
+#define CONTROL_SUFFIX ".sock"
+#define CONTROL_REPLY_MAX 4096u
+
+/* $XDG_RUNTIME_DIR/viaduct, else /tmp/viaduct-UID. Created (mode 0700) if @create. 0 or -errno. */
+int control_directory(char *path, size_t room, bool create);
+/* Letters, digits, '-', '_', '.'; not starting with '.'; at most 40. */
+bool control_name_valid(const char *name);
+/* -ENAMETOOLONG if the path does not fit into a socket address. */
+int control_address(const char *directory, const char *name, struct sockaddr_un *address);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The machine's side of the control socket: one thread, one client after the other, each with a time limit. */
+#include <errno.h>
+#include <json-c/json.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "cli/control.h"
+#include "cli/run.h"
+
+#define CLIENT_SECONDS 2
+#define REQUEST_MAX 64u
+
+struct control {
+	struct vd_vm *vm;
+	char name[48];
+	struct sockaddr_un address;
+	int listen_fd, stop_fd;
+	pthread_t thread;
+};
+
+static struct json_object *status(struct control *c)
+{
+	struct json_object *o = json_object_new_object();
+	struct vd_vm_stats stats;
+
+	vd_vm_stats(c->vm, &stats);
+	json_object_object_add(o, "name", json_object_new_string(c->name));
+	json_object_object_add(o, "pid", json_object_new_int(getpid()));
+	json_object_object_add(o, "state", json_object_new_string(vd_vm_paused(c->vm) ? "paused"
+										      : "running"));
+	json_object_object_add(o, "seconds",
+			       json_object_new_double((double)stats.wall_ns / 1e9));
+	json_object_object_add(o, "instructions", json_object_new_uint64(stats.instructions));
+	return o;
+}
+
+static struct json_object *answer(struct control *c, const char *request)
+{
+	struct json_object *o;
+
+	if (!strcmp(request, "pause"))
+		vd_vm_pause(c->vm);
+	else if (!strcmp(request, "resume"))
+		vd_vm_resume(c->vm);
+	else if (!strcmp(request, "quit"))
+		vd_vm_stop(c->vm);
+	else if (strcmp(request, "status")) {
+		o = json_object_new_object();
+		json_object_object_add(o, "error", json_object_new_string("unknown request; there "
+					"are status, pause, resume and quit"));
+		return o;
+	}
+	return status(c);
+}
+
+static void serve(struct control *c, int fd)
+{
+	struct timeval limit = {.tv_sec = CLIENT_SECONDS};
+	char request[REQUEST_MAX], reply[CONTROL_REPLY_MAX];
+	struct json_object *o;
+	size_t length = 0;
+	int n;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	while (length < sizeof(request) - 1) {
+		ssize_t got = recv(fd, request + length, sizeof(request) - 1 - length, 0);
+
+		if (got <= 0)
+			return;
+		length += (size_t)got;
+		if (memchr(request, '\n', length))
+			break;
+	}
+	request[length] = '\0';
+	request[strcspn(request, "\r\n")] = '\0';
+	o = answer(c, request);
+	n = snprintf(reply, sizeof(reply), "%s\n",
+		     json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	json_object_put(o);
+	if (n > 0 && (size_t)n < sizeof(reply) && send(fd, reply, (size_t)n, MSG_NOSIGNAL) != n)
+		return; /* the client has gone */
+}
+
+static void *control_thread(void *argument)
+{
+	struct control *c = argument;
+
+	for (;;) {
+		struct pollfd fds[2] = {{.fd = c->stop_fd, .events = POLLIN},
+					{.fd = c->listen_fd, .events = POLLIN}};
+		int fd;
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			return NULL;
+		if (fds[0].revents)
+			return NULL;
+		if (!fds[1].revents)
+			continue;
+		fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0)
+			continue;
+		serve(c, fd);
+		close(fd);
+	}
+}
+
+/* A name whose socket still answers is taken; one that does not is left from a process that died. */
+static int bind_socket(struct control *c)
+{
+	mode_t mask = umask(0177);
+	int rc = bind(c->listen_fd, (struct sockaddr *)&c->address, sizeof(c->address));
+
+	if (rc && errno == EADDRINUSE) {
+		int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (connect(probe, (struct sockaddr *)&c->address, sizeof(c->address)) &&
+		    errno == ECONNREFUSED) {
+			unlink(c->address.sun_path);
+			rc = bind(c->listen_fd, (struct sockaddr *)&c->address,
+				  sizeof(c->address));
+		} else {
+			errno = EADDRINUSE;
+		}
+		close(probe);
+	}
+	if (rc)
+		rc = -errno;
+	umask(mask);
+	return rc ? rc : listen(c->listen_fd, 8) ? -errno : 0;
+}
+
+static int open_socket(struct control *c, const char *name, struct vd_error *error)
+{
+	char directory[96];
+	int rc;
+
+	if (name && !control_name_valid(name))
+		return vd_error_set(error, -EINVAL, "--name %s: use up to 40 letters, digits, '-', "
+				    "'_' and '.'", name);
+	if (name)
+		snprintf(c->name, sizeof(c->name), "%s", name);
+	else
+		snprintf(c->name, sizeof(c->name), "%d", (int)getpid());
+	rc = control_directory(directory, sizeof(directory), true);
+	if (!rc)
+		rc = control_address(directory, c->name, &c->address);
+	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (!rc)
+		rc = c->listen_fd < 0 ? -errno : bind_socket(c);
+	if (rc == -EADDRINUSE)
+		return vd_error_set(error, rc, "a machine named %s is running already", c->name);
+	return rc ? vd_error_set(error, rc, "cannot open the control socket %s: %s",
+				 c->address.sun_path, strerror(-rc)) : 0;
+}
+
+int control_start(struct vd_vm *vm, const char *name, struct control **result,
+		  struct vd_error *error)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int rc;
+
+	if (!c)
+		return vd_error_set(error, -ENOMEM, "out of memory for the control socket");
+	c->vm = vm;
+	c->listen_fd = -1;
+	c->stop_fd = eventfd(0, EFD_CLOEXEC);
+	rc = c->stop_fd < 0 ? -errno : open_socket(c, name, error);
+	if (!rc) {
+		rc = -pthread_create(&c->thread, NULL, control_thread, c);
+		if (rc)
+			unlink(c->address.sun_path);
+	}
+	if (rc) {
+		if (c->listen_fd >= 0)
+			close(c->listen_fd);
+		if (c->stop_fd >= 0)
+			close(c->stop_fd);
+		free(c);
+		/* Without a name nobody asked for control: a read-only /tmp must not keep a guest from running. */
+		*result = NULL;
+		return name ? rc : 0;
+	}
+	*result = c;
+	return 0;
+}
+
+void control_stop(struct control *c)
+{
+	uint64_t one = 1;
+
+	if (!c)
+		return;
+	if (write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
+		pthread_join(c->thread, NULL);
+	unlink(c->address.sun_path);
+	close(c->listen_fd);
+	close(c->stop_fd);
+	free(c);
+}
