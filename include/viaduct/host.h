@@ -164,7 +164,8 @@ void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *li
  * vd_notifier_start() - before a change: every mirror drops the range
  *
  * May sleep if @event->blockable. When it fails, those already called have got their end and
- * nothing has changed. With nobody listening it costs one predictable branch and one atomic add.
+ * nothing has changed. With nobody listening it costs one predictable branch and one atomic add;
+ * the range is then not noted, and vd_notifier_retry() and vd_notifier_wait() take it for all of them.
  * Return: 0: the caller changes the memory, then calls vd_notifier_end() with the same event.
  *	-EAGAIN: a listener would have to sleep. Another negative errno of a listener.
  */
@@ -204,7 +205,11 @@ static inline uint64_t vd_notifier_begin(const struct vd_notifier *notifier)
 bool vd_notifier_retry(const struct vd_notifier *notifier, uint64_t seq, uint64_t start,
 		       uint64_t length);
 
-/** vd_notifier_wait() - sleep until no active invalidation overlaps the range. No lock held. */
+/**
+ * vd_notifier_wait() - sleep until no active invalidation overlaps the range
+ *
+ * No lock held that a changer or a listener takes, and not between start and end on the same thread.
+ */
 void vd_notifier_wait(struct vd_notifier *notifier, uint64_t start, uint64_t length);
 
 /* ---- objects and the window --------------------------------------------------------------- */

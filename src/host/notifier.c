@@ -275,6 +275,9 @@ static bool range_active(const struct vd_notifier *notifier, uint64_t start, uin
 {
 	uint64_t last = start + (length - 1);
 
+	/* Nobody noted where: it may be anywhere. acquire: pairs with end_unarmed() */
+	if (__builtin_expect(atomic_load_explicit(&notifier->unarmed, memory_order_acquire) != 0, 0))
+		return true;
 	/* acquire: pairs with range_enter() and range_leave() */
 	if (!atomic_load_explicit(&notifier->active, memory_order_acquire))
 		return false;
@@ -373,6 +376,19 @@ void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *li
 	notifier_unlock(notifier);
 }
 
+static void end_unarmed(struct vd_notifier *notifier)
+{
+	uint32_t before;
+
+	/* release, and first: who no longer sees the event sees that seq has moved */
+	atomic_fetch_add_explicit(&notifier->seq, 1, memory_order_release);
+	/* seq_cst: either this sees the sleeper, or the sleeper sees this */
+	before = atomic_fetch_sub(&notifier->unarmed, 1);
+	vd_assert(before != 0);
+	if (__builtin_expect(atomic_load(&notifier->sleepers) != 0, 0))
+		wake_sleepers(notifier);
+}
+
 int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation *event)
 {
 	uint64_t failed, ignored;
@@ -388,8 +404,7 @@ int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation
 		atomic_fetch_add(&notifier->unarmed, 1);
 		if (__builtin_expect(!atomic_load(&notifier->first), 1))
 			return 0;
-		atomic_fetch_sub(&notifier->unarmed, 1);
-		wake_sleepers(notifier);
+		end_unarmed(notifier);
 	}
 	notifier_lock(notifier);
 	range_enter(notifier, event);
@@ -400,16 +415,6 @@ int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation
 	}
 	notifier_unlock(notifier);
 	return result < 0 ? result : 0;
-}
-
-static void end_unarmed(struct vd_notifier *notifier)
-{
-	/* seq_cst against the first listener, as in start; whoever registers waits for this */
-	uint32_t before = atomic_fetch_sub(&notifier->unarmed, 1);
-
-	vd_assert(before != 0);
-	if (__builtin_expect(atomic_load(&notifier->first) != NULL, 0))
-		wake_sleepers(notifier);
 }
 
 void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation *event)

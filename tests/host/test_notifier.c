@@ -314,14 +314,22 @@ static void nobody_listens(void **state)
 {
 	struct vd_notifier notifier;
 	struct diary diary = {.listener.ops = &diary_ops};
+	uint64_t seq;
 
 	(void)state;
 	vd_notifier_init(&notifier, vd_env_hosted());
 	assert_false(vd_notifier_armed(&notifier));
+	seq = vd_notifier_begin(&notifier);
 	assert_int_equal(vd_notifier_start(&notifier, &event), 0);
 	assert_int_equal(vd_notifier_start(&notifier, &event), 0);
+	/* who touches memory without listening is still told, if not where */
+	assert_true(vd_notifier_retry(&notifier, seq, event.start, 1));
 	vd_notifier_end(&notifier, &event);
+	assert_true(vd_notifier_retry(&notifier, vd_notifier_begin(&notifier), event.start, 1));
 	vd_notifier_end(&notifier, &event);
+	assert_true(vd_notifier_retry(&notifier, seq, event.start, 1));
+	assert_false(vd_notifier_retry(&notifier, vd_notifier_begin(&notifier), event.start, 1));
+	vd_notifier_wait(&notifier, event.start, 1);
 	assert_false(vd_notifier_clear_young(&notifier, &event));
 	vd_notifier_release(&notifier);
 	assert_int_equal(vd_notifier_register(&notifier, &diary.listener), -ESHUTDOWN);
