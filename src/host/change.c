@@ -120,6 +120,35 @@ int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint6
 	return run_change(object, &event, change_discard);
 }
 
+/* Nobody can fill a page between start and end, so what is empty here has nothing to lose. */
+static int change_discard_unused(struct vd_host_object *object, uint64_t page, uint64_t count)
+{
+	int result = 0;
+
+	for (uint64_t i = 0; i < count && !result; i++) {
+		uint64_t used = 0;
+
+		result = vd_host_object_resident(object, bytes_of(object, page + i),
+						 bytes_of(object, 1), &used);
+		if (!result && used == 0)
+			result = change_discard(object, page + i, 1);
+	}
+	return result;
+}
+
+int vd_host_object_discard_unused(struct vd_host_object *object, uint64_t offset, uint64_t length,
+				  bool blockable)
+{
+	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_DISCARD};
+	int result = check_range(object, offset, length);
+
+	if (result)
+		return result;
+	if (object->private || object->kind == VD_PAGE_DEVICE || object->flags & VD_HOST_READ_ONLY)
+		return -EOPNOTSUPP;
+	return run_change(object, &event, change_discard_unused);
+}
+
 /* ---- protect -------------------------------------------------------------------------------- */
 
 /* The window's own protection follows: a mirror that missed the event faults instead of writing. */

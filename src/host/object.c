@@ -242,7 +242,7 @@ static int import_check(const struct vd_host *host, const char *name, int fd, ui
 	if (flags & ~VD_HOST_READ_ONLY)
 		return vd_error_set(error, -EINVAL, "%s: unknown flags 0x%x", name, flags);
 	if (fd_offset & ((UINT64_C(1) << host->page_shift) - 1) ||
-	    !vd_range_end(fd_offset, size, &end) || end > INT64_MAX)
+	    !vd_range_end(fd_offset, size, &end) || end - 1 >= INT64_MAX)
 		return vd_error_set(error, -EINVAL, "%s: bad offset 0x%lx in the file", name,
 				    (unsigned long)fd_offset);
 	result = check_access(fd, flags, name, error);
