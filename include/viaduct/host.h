@@ -354,6 +354,12 @@ int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, 
  */
 int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool blockable);
+/**
+ * vd_host_object_discard_unused() - discard only pages that have no memory behind them: loses nothing, whoever is
+ * just about to touch them. Shared objects only
+ */
+int vd_host_object_discard_unused(struct vd_host_object *object, uint64_t offset, uint64_t length,
+				  bool blockable);
 int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool writable, bool blockable);
 /** vd_host_object_move() - same content in other frames (other pfns); needs VD_HOST_SPARES; old frames read as zero */

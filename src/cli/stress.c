@@ -29,15 +29,6 @@ static uint64_t next_random(struct stress *s)
 	return s->random;
 }
 
-/* Discarding loses content, so only pages that have none: those without memory behind them. */
-static void discard_untouched(struct vd_host_object *ram, uint64_t offset)
-{
-	uint64_t resident;
-
-	if (!vd_host_object_resident(ram, offset, PAGE, &resident) && resident == 0)
-		vd_host_object_discard(ram, offset, PAGE, true);
-}
-
 static void *stress_thread(void *argument)
 {
 	struct stress *s = argument;
@@ -51,7 +42,7 @@ static void *stress_thread(void *argument)
 		if (s->what & STRESS_MOVE)
 			vd_host_object_move(ram, page * PAGE, count * PAGE, true);
 		if (s->what & STRESS_DISCARD)
-			discard_untouched(ram, page * PAGE);
+			vd_host_object_discard_unused(ram, page * PAGE, count * PAGE, true);
 		sched_yield();
 	}
 	return NULL;

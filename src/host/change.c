@@ -120,19 +120,23 @@ int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint6
 	return run_change(object, &event, change_discard);
 }
 
+/* By the descriptor: unlike mincore(), it also knows what was swapped out. */
+static bool is_hole(const struct vd_host_object *object, uint64_t frame)
+{
+	off_t start = (off_t)(object->fd_offset + bytes_of(object, frame));
+	off_t data = lseek(object->fd, start, SEEK_DATA);
+
+	return data < 0 ? errno == ENXIO : data >= start + (off_t)bytes_of(object, 1);
+}
+
 /* Nobody can fill a page between start and end, so what is empty here has nothing to lose. */
 static int change_discard_unused(struct vd_host_object *object, uint64_t page, uint64_t count)
 {
 	int result = 0;
 
-	for (uint64_t i = 0; i < count && !result; i++) {
-		uint64_t used = 0;
-
-		result = vd_host_object_resident(object, bytes_of(object, page + i),
-						 bytes_of(object, 1), &used);
-		if (!result && used == 0)
+	for (uint64_t i = 0; i < count && !result; i++)
+		if (is_hole(object, pages_get(object, page + i).frame))
 			result = change_discard(object, page + i, 1);
-	}
 	return result;
 }
 
