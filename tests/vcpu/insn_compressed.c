@@ -5,7 +5,7 @@
 
 #define SP 2
 
-/* A base register so that every offset of the form, a multiple of @size below @range, is in scratch. */
+/* Point a register into scratch, at least @range bytes before its end. */
 static void emit_base(struct insn_program *program, unsigned int reg, unsigned int range)
 {
 	int64_t offset = (int64_t)insn_pick(program, INSN_SCRATCH_BYTES - range) - 2048;

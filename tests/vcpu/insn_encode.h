@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Encodings of RV64GC by format; fields as in the unprivileged manual, "Base Instruction Formats" and "C". */
+/* Encodings of RV64GC by format (unprivileged manual, "Base Instruction Formats", and "C"). */
 #ifndef VD_TESTS_VCPU_INSN_ENCODE_H
 #define VD_TESTS_VCPU_INSN_ENCODE_H
 
@@ -29,7 +29,8 @@ enum insn_opcode {
 #define INSN_ECALL 0x00000073u
 
 /* Bits high..low of a value, moved to bit @to. */
-static inline uint32_t insn_bits(int64_t value, unsigned int high, unsigned int low, unsigned int to)
+static inline uint32_t insn_bits(int64_t value, unsigned int high, unsigned int low,
+				 unsigned int to)
 {
 	return (uint32_t)((uint64_t)value >> low & ((UINT64_C(1) << (high - low + 1)) - 1)) << to;
 }

@@ -8,7 +8,7 @@
 
 #include "insn_encode.h"
 
-/* A program that loops for ever would hang the test: it polls at least every 10 000 instructions. */
+/* A program that loops for ever would hang the test; a hart polls every 10 000 instructions. */
 #define POLLS_MAX 100000u
 
 /* No system call: supervisor code met an exception that is not an environment call. */
@@ -158,8 +158,9 @@ void insn_machine_destroy(struct insn_machine *machine)
 }
 
 /*
- * Supervisor code at INSN_STUB_GPA: the way into user mode, and a trap handler that passes environment
- * calls on. x10 is satp, x11 sstatus; x5 is free for the handler, as programs have stored it by then.
+ * Supervisor code at INSN_STUB_GPA: the way into user mode, and a trap handler that passes
+ * environment calls on. x10 is satp, x11 sstatus; x5 is free for the handler, as programs have
+ * stored it by then.
  */
 static unsigned int build_stub(uint32_t *code)
 {
@@ -208,13 +209,14 @@ static int start(struct insn_machine *machine)
 /* The hart has set accessed where the program went, and dirty only where it stores. */
 static int check_accessed_dirty(const struct insn_machine *machine)
 {
-	uint64_t code = insn_paging_leaf(&machine->paging, INSN_BASE);
-	uint64_t last = insn_paging_leaf(&machine->paging,
-					 INSN_BASE + INSN_CODE_BYTES - INSN_PAGE);
-	uint64_t data = insn_paging_leaf(&machine->paging, INSN_BASE + INSN_DATA_OFFSET);
+	const uint64_t end = INSN_BASE + INSN_CODE_BYTES;
+	uint64_t code, last, data;
 
 	if (!machine->setting.hardware_ad)
 		return 0;
+	code = insn_paging_leaf(&machine->paging, INSN_BASE);
+	last = insn_paging_leaf(&machine->paging, end - INSN_PAGE);
+	data = insn_paging_leaf(&machine->paging, INSN_BASE + INSN_DATA_OFFSET);
 	if (!(code & INSN_PTE_A) || !(data & INSN_PTE_A) || !(data & INSN_PTE_D))
 		return -EIO;
 	if (machine->setting.superpage)

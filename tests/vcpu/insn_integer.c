@@ -47,7 +47,8 @@ static void emit_register_immediate(struct insn_program *program)
 		insn_emit(program, insn_i(INSN_OP_IMM_32, 0, rd, rs1, imm));
 		break;
 	default:
-		insn_emit(program, insn_i(INSN_OP_IMM, funct3[insn_pick(program, 6)], rd, rs1, imm));
+		insn_emit(program,
+			  insn_i(INSN_OP_IMM, funct3[insn_pick(program, 6)], rd, rs1, imm));
 		break;
 	}
 }
@@ -117,7 +118,8 @@ void insn_emit_memory(struct insn_program *program)
 		insn_emit(program, insn_i(INSN_MISC_MEM, 0, 0, 0, 0x33));
 		break;
 	default: /* lb, lh, lw, ld, lbu, lhu, lwu */
-		insn_emit(program, insn_i(INSN_LOAD, what - 9, insn_pick_rd(program), base, offset));
+		insn_emit(program,
+			  insn_i(INSN_LOAD, what - 9, insn_pick_rd(program), base, offset));
 		break;
 	}
 }
@@ -146,7 +148,8 @@ static void emit_reserved(struct insn_program *program, unsigned int width, unsi
 	offset = (int64_t)insn_pick(program, INSN_SCRATCH_BYTES / 8) * 8 - 2048;
 	insn_emit(program, insn_i(INSN_OP_IMM, 0, reg[0], INSN_REG_SCRATCH, offset));
 	insn_emit(program, insn_r(INSN_AMO, width, 2u << 2 | aq_rl, reg[1], reg[0], 0));
-	insn_emit(program, insn_r(INSN_OP, insn_pick(program, 2) ? 4 : 0, 0, reg[2], reg[1], reg[1]));
+	insn_emit(program,
+		  insn_r(INSN_OP, insn_pick(program, 2) ? 4 : 0, 0, reg[2], reg[1], reg[1]));
 	insn_emit(program, insn_i(INSN_OP_IMM, 0, reg[2], reg[2], insn_pick_imm(program, 12)));
 	insn_emit(program, insn_r(INSN_AMO, width, 3u << 2 | aq_rl, reg[3], reg[0], reg[2]));
 	insn_emit(program, insn_b(1, reg[3], 0, -16));

@@ -131,8 +131,8 @@ static bool writes_float(uint32_t insn)
 }
 
 /*
- * Mix what the last instruction gave into the digest. For stores, branches and compressed instructions
- * the bits taken for rd mean something else; then any register is as good.
+ * Mix what the last instruction gave into the digest. For stores, branches and compressed
+ * instructions the bits taken for rd mean something else; then any register is as good.
  */
 static void emit_digest(struct insn_program *program, unsigned int kinds)
 {

@@ -2,9 +2,9 @@
 /*
  * Random RV64GC user programs with a known end: straight pieces, forward branches, counted loops.
  *
- * A program loads all registers from its data, runs, stores them back, writes data (registers, fcsr and
- * scratch memory) to descriptor 1 and exits with 0: two system calls in Linux' numbering. It depends on
- * nothing but its image, so that every implementation must leave the same data.
+ * A program loads all registers from its data, runs, stores them back, writes data (registers, fcsr
+ * and scratch memory) to descriptor 1 and exits with 0: two system calls in Linux' numbering. It
+ * depends on nothing but its image, so that every implementation must leave the same data.
  */
 #ifndef VD_TESTS_VCPU_INSN_PROGRAM_H
 #define VD_TESTS_VCPU_INSN_PROGRAM_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* QEMU's user mode as the reference: the program as a static ELF in a memfd, its data from a pipe. */
+/* QEMU's user mode as the reference: a program as static ELF in a memfd, its data from a pipe. */
 #include "insn_qemu.h"
 
 #include <elf.h>

@@ -2,7 +2,7 @@
 /*
  * Random programs on our hart and under QEMU's user mode: all they leave must be equal.
  *
- * A difference is narrowed down to the first item of the program that makes one. With arguments SEED
+ * A difference is narrowed down to an item of the program. With arguments SEED
  * KINDS (enum insn_kind) SETTING (index below) only that program is run.
  */
 #include <setjmp.h>
@@ -189,7 +189,8 @@ static int run_one(uint64_t seed, unsigned int kinds, unsigned int setting)
 
 int main(int argc, char **argv)
 {
-#define IN(test, setting) {#test " in " #setting, test, set_up, tear_down, (void *)&settings[setting]}
+#define IN(test, setting)                                                                          \
+	{ #test " in " #setting, test, set_up, tear_down, (void *)&settings[setting] }
 	enum { BARE, SV39, SV48_SUPERPAGE, SV57_SVADU, SV39_SUPERPAGE_SVADU };
 	const struct CMUnitTest tests[] = {
 		IN(test_integer, BARE),

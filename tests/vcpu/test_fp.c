@@ -96,7 +96,7 @@ static void test_division_by_zero(void **state)
 static void test_tininess_is_after_rounding(void **state)
 {
 	(void)state;
-	/* (1 - 2^-24) * 2^-126 rounds up to the least normal number, but only as a subnormal does. */
+	/* (1 - 2^-24) * 2^-126 rounds up to the least normal number, but as a subnormal. */
 	CHECK(vd_fp_mul_s(0x3f7fffff, MIN_S, VD_FP_RNE, &flags), MIN_S, VD_FP_NX | VD_FP_UF);
 	/* (1 - 2^-24)^2 (1 + 2^-23) * 2^-126 < 2^-126 does so at full precision too: not tiny. */
 	CHECK(vd_fp_mul_s(0x3f7ffffe, 0x00800001, VD_FP_RNE, &flags), MIN_S, VD_FP_NX);
@@ -221,8 +221,9 @@ static void check_host(const char *name, const struct ref_format *fmt, uint64_t 
 {
 	if (got == want.bits && flags == (want.flags | VD_FP_NX))
 		return;
-	fail_msg("seed %#llx: %s width %u: %#llx %#llx %#llx gives %#llx flags %#x, not %#llx flags "
-		 "%#x", (unsigned long long)SEED, name, fmt->width, (unsigned long long)operands[0],
+	fail_msg("seed %#llx: %s width %u: %#llx %#llx %#llx gives %#llx flags %#x, not %#llx "
+		 "flags %#x",
+		 (unsigned long long)SEED, name, fmt->width, (unsigned long long)operands[0],
 		 (unsigned long long)operands[1], (unsigned long long)operands[2],
 		 (unsigned long long)got, flags, (unsigned long long)want.bits, want.flags);
 }

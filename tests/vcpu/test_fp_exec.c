@@ -201,9 +201,9 @@ static void test_x0_stays_zero(void **state)
 static void test_legal_encodings(void **state)
 {
 	/*
-	 * A format: add, sub, mul, div, each 32 rs2 * 6 modes; sqrt 6; sgnj 3 * 32; min and max 2 * 32;
-	 * compare 3 * 32; one conversion of format 6; conversions to and from four integers 4 * 6
-	 * each; move both ways and classify 3.
+	 * A format: add, sub, mul and div, each 32 rs2 * 6 modes; sqrt 6; sign injection 3 * 32;
+	 * min and max 2 * 32; compare 3 * 32; one conversion of format 6; conversions to and from
+	 * four integers 4 * 6 each; move both ways and classify 3.
 	 */
 	const unsigned int want = 2 * (4 * 32 * 6 + 6 + 96 + 64 + 96 + 6 + 24 + 24 + 3);
 	unsigned int legal = 0;
@@ -230,8 +230,8 @@ static void test_foreign_opcodes(void **state)
 	struct registers regs = fresh();
 
 	(void)state;
-	assert_int_equal(execute(&regs, 0x00000013), -EILSEQ);			 /* addi */
-	assert_int_equal(execute(&regs, 0x00208553 & ~1u), -EILSEQ);		 /* compressed */
+	assert_int_equal(execute(&regs, 0x00000013), -EILSEQ); /* addi */
+	assert_int_equal(execute(&regs, 0x00208553 & ~1u), -EILSEQ); /* compressed */
 	assert_int_equal(execute(&regs, fused(0x43, 1, 2, 1, 1, 4)), -EILSEQ); /* half */
 	assert_int_equal(execute(&regs, fused(0x43, 1, 3, 1, 1, 4)), -EILSEQ); /* quad */
 }

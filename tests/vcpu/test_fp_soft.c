@@ -75,8 +75,8 @@ static void check_operation(enum ref_operation op)
 			struct ref_result got = compute(pair->fmt, op, a, b, c, rm);
 
 			if (got.bits != want.bits || got.flags != want.flags)
-				fail_msg("seed %#llx case %d: op %d width %u rm %u: %#llx %#llx %#llx "
-					 "gives %#llx flags %#x, not %#llx flags %#x",
+				fail_msg("seed %#llx case %d: op %d width %u rm %u: %#llx %#llx "
+					 "%#llx gives %#llx flags %#x, not %#llx flags %#x",
 					 (unsigned long long)SEED, i, op, pair->fmt->width, rm,
 					 (unsigned long long)a, (unsigned long long)b,
 					 (unsigned long long)c, (unsigned long long)got.bits,
@@ -144,8 +144,8 @@ static void test_convert(void **state)
 		want = ref_convert(to->ref, from->ref, a, rm);
 		got.bits = vd_fp_soft_convert(to->fmt, from->fmt, a, rm, &got.flags);
 		if (got.bits != want.bits || got.flags != want.flags)
-			fail_msg("seed %#llx case %d: rm %u: %#llx gives %#llx flags %#x, not %#llx "
-				 "flags %#x", (unsigned long long)SEED, i, rm,
+			fail_msg("seed %#llx case %d: rm %u: %#llx gives %#llx flags %#x, not "
+				 "%#llx flags %#x", (unsigned long long)SEED, i, rm,
 				 (unsigned long long)a, (unsigned long long)got.bits, got.flags,
 				 (unsigned long long)want.bits, want.flags);
 	}
@@ -173,10 +173,10 @@ static void test_to_int(void **state)
 
 			got.bits = vd_fp_soft_to_int(pair->fmt, a, to, rm, &got.flags);
 			if (got.bits != want.bits || got.flags != want.flags)
-				fail_msg("seed %#llx case %d: width %u to %u rm %u: %#llx gives %#llx "
-					 "flags %#x, not %#llx flags %#x",
-					 (unsigned long long)SEED, i, pair->fmt->width, to.width, rm,
-					 (unsigned long long)a, (unsigned long long)got.bits,
+				fail_msg("seed %#llx case %d: width %u to %u rm %u: %#llx gives "
+					 "%#llx flags %#x, not %#llx flags %#x",
+					 (unsigned long long)SEED, i, pair->fmt->width, to.width,
+					 rm, (unsigned long long)a, (unsigned long long)got.bits,
 					 got.flags, (unsigned long long)want.bits, want.flags);
 		}
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Floating point of the hart: the host's arithmetic where it is provably the same, integers elsewhere.
+ * Floating point: the host's arithmetic where it is provably the same, integers elsewhere.
  *
  * Reading and clearing the host's exception flags around each operation would cost more than the
  * operation. It is not needed: between zeros and normal numbers, rounding to nearest even, with a
@@ -22,7 +22,7 @@ static const struct vd_fp_int vd_fp_l = { .width = 64, .is_signed = true };
 static const struct vd_fp_int vd_fp_lu = { .width = 64, .is_signed = false };
 
 /* Excess precision (x87) rounds twice: such hosts use integers only. */
-static bool vd_fp_only_inexact_matters(unsigned int rm, unsigned int fflags)
+static bool vd_fp_only_inexact(unsigned int rm, unsigned int fflags)
 {
 	return FLT_EVAL_METHOD == 0 && rm == VD_FP_RNE && (fflags & VD_FP_NX);
 }
@@ -86,7 +86,7 @@ static bool vd_fp_is_plain_d(uint64_t bits)
 
 uint32_t vd_fp_add_s(uint32_t a, uint32_t b, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_plain_s(b)) {
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_plain_s(b)) {
 		uint32_t sum = vd_fp_bits_s(vd_fp_host_s(a) + vd_fp_host_s(b));
 
 		if (vd_fp_is_normal_s(sum))
@@ -97,7 +97,7 @@ uint32_t vd_fp_add_s(uint32_t a, uint32_t b, unsigned int rm, unsigned int *ffla
 
 uint64_t vd_fp_add_d(uint64_t a, uint64_t b, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_plain_d(b)) {
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_plain_d(b)) {
 		uint64_t sum = vd_fp_bits_d(vd_fp_host_d(a) + vd_fp_host_d(b));
 
 		if (vd_fp_is_normal_d(sum))
@@ -120,7 +120,7 @@ uint64_t vd_fp_sub_d(uint64_t a, uint64_t b, unsigned int rm, unsigned int *ffla
 
 uint32_t vd_fp_mul_s(uint32_t a, uint32_t b, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_plain_s(b)) {
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_plain_s(b)) {
 		uint32_t product = vd_fp_bits_s(vd_fp_host_s(a) * vd_fp_host_s(b));
 
 		if (vd_fp_is_normal_s(product))
@@ -131,7 +131,7 @@ uint32_t vd_fp_mul_s(uint32_t a, uint32_t b, unsigned int rm, unsigned int *ffla
 
 uint64_t vd_fp_mul_d(uint64_t a, uint64_t b, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_plain_d(b)) {
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_plain_d(b)) {
 		uint64_t product = vd_fp_bits_d(vd_fp_host_d(a) * vd_fp_host_d(b));
 
 		if (vd_fp_is_normal_d(product))
@@ -142,7 +142,7 @@ uint64_t vd_fp_mul_d(uint64_t a, uint64_t b, unsigned int rm, unsigned int *ffla
 
 uint32_t vd_fp_div_s(uint32_t a, uint32_t b, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_normal_s(b)) {
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_normal_s(b)) {
 		uint32_t quotient = vd_fp_bits_s(vd_fp_host_s(a) / vd_fp_host_s(b));
 
 		if (vd_fp_is_normal_s(quotient))
@@ -153,7 +153,7 @@ uint32_t vd_fp_div_s(uint32_t a, uint32_t b, unsigned int rm, unsigned int *ffla
 
 uint64_t vd_fp_div_d(uint64_t a, uint64_t b, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_normal_d(b)) {
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_normal_d(b)) {
 		uint64_t quotient = vd_fp_bits_d(vd_fp_host_d(a) / vd_fp_host_d(b));
 
 		if (vd_fp_is_normal_d(quotient))
@@ -164,23 +164,24 @@ uint64_t vd_fp_div_d(uint64_t a, uint64_t b, unsigned int rm, unsigned int *ffla
 
 uint32_t vd_fp_sqrt_s(uint32_t a, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_normal_s(a) && !(a & VD_FP_SIGN_S))
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_normal_s(a) && !(a & VD_FP_SIGN_S))
 		return vd_fp_bits_s(sqrtf(vd_fp_host_s(a)));
 	return (uint32_t)vd_fp_soft_sqrt(&vd_fp_single, a, rm, fflags);
 }
 
 uint64_t vd_fp_sqrt_d(uint64_t a, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_normal_d(a) && !(a & VD_FP_SIGN_D))
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_normal_d(a) && !(a & VD_FP_SIGN_D))
 		return vd_fp_bits_d(sqrt(vd_fp_host_d(a)));
 	return vd_fp_soft_sqrt(&vd_fp_double, a, rm, fflags);
 }
 
 uint32_t vd_fp_fma_s(uint32_t a, uint32_t b, uint32_t c, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_plain_s(b) &&
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_s(a) && vd_fp_is_plain_s(b) &&
 	    vd_fp_is_plain_s(c)) {
-		uint32_t sum = vd_fp_bits_s(fmaf(vd_fp_host_s(a), vd_fp_host_s(b), vd_fp_host_s(c)));
+		uint32_t sum =
+			vd_fp_bits_s(fmaf(vd_fp_host_s(a), vd_fp_host_s(b), vd_fp_host_s(c)));
 
 		if (vd_fp_is_normal_s(sum))
 			return sum;
@@ -190,7 +191,7 @@ uint32_t vd_fp_fma_s(uint32_t a, uint32_t b, uint32_t c, unsigned int rm, unsign
 
 uint64_t vd_fp_fma_d(uint64_t a, uint64_t b, uint64_t c, unsigned int rm, unsigned int *fflags)
 {
-	if (vd_fp_only_inexact_matters(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_plain_d(b) &&
+	if (vd_fp_only_inexact(rm, *fflags) && vd_fp_is_plain_d(a) && vd_fp_is_plain_d(b) &&
 	    vd_fp_is_plain_d(c)) {
 		uint64_t sum = vd_fp_bits_d(fma(vd_fp_host_d(a), vd_fp_host_d(b), vd_fp_host_d(c)));
 

@@ -6,9 +6,9 @@
  * which holds fcsr's sticky flags on entry. Passing the true old flags matters for speed only: once
  * NX is set it need not be found again, and the host's own arithmetic gives the result.
  *
- * @rm is the resolved rounding mode, 0 to 4; decoding it (and refusing 5 to 7) is the caller's task,
- * see fp_exec.h. The calling thread must be in the C default environment (round to nearest even, no
- * flush to zero), and stays in it; the host's exception flags are neither used nor preserved.
+ * @rm is the resolved rounding mode, 0 to 4; decoding it (and refusing 5 to 7) is the caller's
+ * task, see fp_exec.h. The calling thread must be in the C default environment (round to nearest
+ * even, no flush to zero), and stays in it; the host's exception flags are neither used nor kept.
  */
 #ifndef VD_VCPU_RISCV_FP_H
 #define VD_VCPU_RISCV_FP_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Decoding and execution of register-to-register FP instructions (opcode map, "RV32/64G Listings"). */
+/* Decoding and execution of FP instructions between registers ("RV32/64G Listings"). */
 #include "vcpu/riscv/fp_exec.h"
 
 #include <errno.h>

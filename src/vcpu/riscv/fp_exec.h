@@ -11,8 +11,8 @@
  * @fcsr: frm in bits 7:5 is read, flags are OR-ed into bits 4:0
  * @insn: 32-bit encoding
  *
- * Whether the FP unit is on (mstatus.FS), and marking it dirty, is the caller's business. The thread
- * must be in the C default floating-point environment, see fp.h.
+ * Whether the FP unit is on (mstatus.FS), and marking it dirty, is the caller's business. The
+ * thread must be in the C default floating-point environment, see fp.h.
  *
  * Return: 0, or -EILSEQ for an encoding outside F and D, a reserved rounding mode in the
  * instruction, or a dynamic one while frm is reserved; then nothing has changed.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * IEEE 754 arithmetic in integers, with RISC-V's choices (unprivileged manual, chapters "F" and "D"):
+ * IEEE 754 arithmetic in integers, with RISC-V's choices (unprivileged manual, "F" and "D"):
  * canonical NaNs, tininess detected after rounding, fcsr's flag bits and rounding modes.
  *
  * Values are bit patterns of the given format in the low bits of a uint64_t. Every function is pure
