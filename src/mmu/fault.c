@@ -269,8 +269,10 @@ static int fault_try(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 	*length = vd_mmu_format_size(mmu->format, 0);
 	ret = fault_resolve(mmu, gpa, access, target);
 	/* What is not there while the slot is being moved or its memory changed may come back. */
+	if (ret && vd_notifier_retry(mmu->notifier, seq, *start, *length))
+		return -EAGAIN;
 	if (ret)
-		return vd_notifier_retry(mmu->notifier, seq, *start, *length) ? -EAGAIN : ret;
+		return mmu_is_dead(mmu) ? -ESHUTDOWN : ret;
 	*length = vd_mmu_format_size(mmu->format, target->level);
 	*start = gpa & ~(*length - 1);
 	/*

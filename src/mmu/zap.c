@@ -7,8 +7,9 @@
 #include "mmu/state.h"
 
 /*
- * @low, @high: what was changed, whole blocks, the end exclusive; nothing while @low > @high.
- * Its end does not wrap: no format has 64 input bits.
+ * @low, @high: what was changed, whole blocks, the end exclusive; nothing while @low > @high. The end does
+ * not wrap: no format has 64 input bits. A table that goes counts with all that it could map, as
+ * hardware may have cached the way to it.
  */
 struct change {
 	struct vd_mmu_visitor visitor;

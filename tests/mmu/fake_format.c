@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "fake_format.h"
+
+#include "mmu/format.h"
+
+#define VALID UINT64_C(1)
+#define TABLE UINT64_C(2)
+#define ACCESS_SHIFT 2
+#define ACCESSED (UINT64_C(1) << 5)
+#define DIRTY (UINT64_C(1) << 6)
+#define DEVICE (UINT64_C(1) << 7)
+#define TYPE_SHIFT 8
+#define ADDRESS_SHIFT 10 /* in units of 128 bytes */
+#define ADDRESS_MASK ((UINT64_C(1) << 49) - 1)
+#define CHECK_SHIFT 59
+
+static uint64_t seal(uint64_t plain, unsigned level)
+{
+	unsigned turn = 7 * level + 3;
+
+	plain |= (uint64_t)(level + 9) << CHECK_SHIFT;
+	return plain << turn | plain >> (64 - turn);
+}
+
+static uint64_t open(uint64_t entry, unsigned level)
+{
+	unsigned turn = 7 * level + 3;
+
+	return entry >> turn | entry << (64 - turn);
+}
+
+static enum vd_mmu_entry_kind fake_kind(uint64_t entry, unsigned level)
+{
+	uint64_t plain = open(entry, level);
+
+	if (!entry)
+		return VD_MMU_ABSENT;
+	if (plain >> CHECK_SHIFT != level + 9 || !(plain & VALID))
+		return VD_MMU_MALFORMED;
+	if (!(plain & TABLE))
+		return VD_MMU_LEAF;
+	return level ? VD_MMU_TABLE : VD_MMU_MALFORMED;
+}
+
+static uint64_t fake_table_entry(uint64_t address, unsigned level)
+{
+	return seal(address >> 7 << ADDRESS_SHIFT | TABLE | VALID, level);
+}
+
+static uint64_t fake_leaf_entry(uint64_t address, const struct vd_mmu_attributes *attributes,
+				unsigned level)
+{
+	return seal(address >> 7 << ADDRESS_SHIFT | VALID |
+			    (uint64_t)attributes->access << ACCESS_SHIFT |
+			    (attributes->accessed ? ACCESSED : 0) |
+			    (attributes->dirty ? DIRTY : 0) | (attributes->device ? DEVICE : 0) |
+			    (uint64_t)attributes->type << TYPE_SHIFT,
+		    level);
+}
+
+static uint64_t fake_address(uint64_t entry, unsigned level)
+{
+	return (open(entry, level) >> ADDRESS_SHIFT & ADDRESS_MASK) << 7;
+}
+
+static void fake_attributes(uint64_t entry, unsigned level, struct vd_mmu_attributes *attributes)
+{
+	uint64_t plain = open(entry, level);
+
+	*attributes = (struct vd_mmu_attributes){
+		.access = plain >> ACCESS_SHIFT & 7,
+		.type = (enum vd_memory_type)(plain >> TYPE_SHIFT & 3),
+		.accessed = plain & ACCESSED,
+		.dirty = plain & DIRTY,
+		.device = plain & DEVICE,
+	};
+}
+
+static bool fake_allows(uint64_t entry, unsigned access, unsigned level)
+{
+	return !(access & ~(unsigned)(open(entry, level) >> ACCESS_SHIFT & 7));
+}
+
+static uint64_t fake_used(uint64_t entry, unsigned access, unsigned level)
+{
+	return seal(open(entry, level) | ACCESSED | (access & VD_WRITE ? DIRTY : 0), level);
+}
+
+static uint64_t fake_aged(uint64_t entry, unsigned level)
+{
+	return seal(open(entry, level) & ~ACCESSED, level);
+}
+
+static uint64_t fake_write_protected(uint64_t entry, unsigned level)
+{
+	return seal(open(entry, level) & ~((uint64_t)VD_WRITE << ACCESS_SHIFT | DIRTY), level);
+}
+
+static int fake_walk(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,
+		     struct vd_mmu_leaf *leaf)
+{
+	return vd_mmu_format_walk(&fake_format, top, gpa, access, leaf);
+}
+
+const struct vd_mmu_format fake_format = {
+	.name = "fake",
+	.levels = 4,
+	.block_level = 2,
+	.input_bits = 41,
+	.output_bits = 56,
+	.shift = {12, 20, 29, 37},
+	.bits = {8, 9, 8, 4},
+	.kind = fake_kind,
+	.table_entry = fake_table_entry,
+	.leaf_entry = fake_leaf_entry,
+	.address = fake_address,
+	.attributes = fake_attributes,
+	.allows = fake_allows,
+	.used = fake_used,
+	.aged = fake_aged,
+	.write_protected = fake_write_protected,
+	.walk = fake_walk,
+};
