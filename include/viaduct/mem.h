@@ -3,13 +3,26 @@
  * DOC: floor 2, the guest-physical address space
  *
  * Slots say what lies where: RAM and device slots point at (host object, offset), trap slots at
- * read/write operations together with the reason why the area is trapped. Readers never lock: the slot
- * set is an immutable snapshot, replaced as a whole.
+ * read/write operations together with the reason why the area is trapped. Nothing takes a raw host
+ * address: what cannot be a host object cannot be mapped into a guest. Readers never lock: the slot
+ * set is an immutable snapshot, replaced as a whole and freed after its readers have left.
  *
- * The space is a listener of its host's chain and runs a chain of its own with guest physical ranges: a
- * host range reaches every slot that maps it. Secondary page tables, soft TLBs and DMA address spaces
- * listen there. Adding, removing or moving slots runs the same chain, after the old slots were published as
- * invalid.
+ * The space is a listener of its host's chain and runs a chain of its own with guest physical
+ * ranges: an event about host memory reaches every slot that maps it. Secondary page tables, soft
+ * TLBs and DMA address spaces listen there. Removing and moving slots runs the same chain. Events
+ * about host memory and swaps of the slot set exclude each other, so that start and end of an event
+ * see the same slots.
+ *
+ * Whoever keeps what a lookup said, "nothing is here" included, follows the retry protocol of
+ * vd_mem_notifier(): vd_notifier_begin(), look up, and under the own lock vd_notifier_retry(). That
+ * is also why a replacement shows no hole: while slots leave, their ranges are active on the chain.
+ * An answer of "nothing" or "trap" may instead be kept with the vd_mem_generation() read before the
+ * lookup, and dropped when that has moved: adding slots runs no event.
+ *
+ * What waits for what: an update waits for events about host memory to end, for listeners, and for
+ * read sections of the environment; a copy waits for events over its range. So no function that
+ * changes slots or copies may be called inside a read section, by a listener, or by a thread
+ * between start and end of an event.
  */
 #ifndef VIADUCT_MEM_H
 #define VIADUCT_MEM_H
@@ -22,16 +35,26 @@ extern "C" {
 
 struct vd_mem;
 
+/** VD_MEM_SLOTS_MAX - slots a space can hold */
 #define VD_MEM_SLOTS_MAX 32768u
 
+/**
+ * enum vd_slot_kind - what an access to a slot means
+ * @VD_SLOT_RAM: memory: mapped, copied from and to, dirty-logged
+ * @VD_SLOT_DEVICE: memory of a device, mapped straight into the guest; never copied or logged
+ * @VD_SLOT_TRAP: no memory: operations are called
+ */
 enum vd_slot_kind { VD_SLOT_RAM = 1, VD_SLOT_DEVICE, VD_SLOT_TRAP };
 
 /**
  * struct vd_trap_ops - operations of a trapped area
+ * @read: put the value into *@value, which is 0 on entry
+ * @write: take the value
  *
- * @offset counts from the slot's base, @length is 1, 2, 4 or 8 (or what a caller of vd_mem_read()
- * passes, split to naturally aligned such pieces). Called on the accessing thread, outside any lock or
- * read section of this floor. Values are little-endian in @value, zero-extended.
+ * @offset counts from the slot's base; @length is 1, 2, 4 or 8, and @offset is a multiple of it: an
+ * access that is not is split. Values are those of a little-endian guest, zero-extended. Called on
+ * the accessing thread, outside any lock or read section of this floor; may change the slot set, up
+ * to removing the slot it was called through.
  * Return: 0; a negative errno makes the access fault in the guest.
  */
 struct vd_trap_ops {
@@ -41,12 +64,13 @@ struct vd_trap_ops {
 
 /**
  * struct vd_slot_config - one slot as asked for
- * @base, @size: guest physical range; page-aligned for RAM and device slots, any for traps
- * @object, @offset: memory behind it (RAM, device); referenced while the slot lives
+ * @base, @size: guest physical range in bytes; page-aligned for RAM and device slots, any for traps
+ * @kind: see there. RAM slots take no object of kind VD_PAGE_DEVICE
  * @read_only: guest stores fault (RAM, device)
- * @ops, @context: of a trap slot
+ * @object, @offset: memory behind it (RAM, device), page-aligned; referenced while the slot lives
+ * @ops, @context: of a trap slot; they outlive it
  * @reason: of a trap slot: why, in words, for people; a string that outlives the slot
- * @name: for people
+ * @name: for people; a string that outlives the slot, or NULL
  */
 struct vd_slot_config {
 	vd_gpa base;
@@ -61,70 +85,172 @@ struct vd_slot_config {
 	const char *name;
 };
 
-/** struct vd_slot - as found by a lookup; valid inside the read section only */
+/**
+ * struct vd_slot - as found by a lookup; good inside the read section only
+ * @config: as it was given, with the base it has now
+ * @id: for updates and the dirty log; never 0, stays when the slot moves, comes back late when it
+ *	is gone
+ * @valid: false while being removed or moved: treat as absent
+ * @dirty: internal
+ */
 struct vd_slot {
 	struct vd_slot_config config;
 	uint32_t id;
-	_Atomic bool valid; /* false while being removed or moved: treat as absent */
+	_Atomic bool valid;
 	struct vd_mem_dirty *_Atomic dirty;
 };
 
+/**
+ * struct vd_mem_config - a space as asked for
+ * @env: outlives the space
+ * @host: may be destroyed first; then the slots stay, with nothing behind them
+ * @page_shift: 0 for the host's; at least that, at most 30
+ * @address_bits: guest physical; slots must end at or below 2^address_bits. 0 for 50 (Sv48x4,
+ *	RISC-V privileged manual, "Hypervisor Extension"); at most 63
+ */
 struct vd_mem_config {
 	const struct vd_env *env;
 	struct vd_host *host;
-	unsigned page_shift;	/* 0 for the host's */
-	unsigned address_bits;	/* guest physical; 0 for 50 (Sv48x4); slots must lie below */
+	unsigned page_shift;
+	unsigned address_bits;
 };
 
+/**
+ * vd_mem_create() - an empty space that listens to its host
+ * Return: 0; -EINVAL page shift or address bits; -ENOMEM; -ESHUTDOWN the host was released.
+ */
 int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **mem, struct vd_error *error);
+
+/**
+ * vd_mem_destroy() - removes all slots and frees the space; NULL is nothing
+ *
+ * Waits for events about host memory that go on, then tells the listeners that are left to release:
+ * they unregister there, or have done so before. No other call into the space, and no trap
+ * operation of it, goes on; nobody destroys the host meanwhile.
+ */
 void vd_mem_destroy(struct vd_mem *mem);
+
+/** vd_mem_env() - the environment it was made with */
 const struct vd_env *vd_mem_env(const struct vd_mem *mem);
+/** vd_mem_host() - the host it was made over */
 struct vd_host *vd_mem_host(const struct vd_mem *mem);
+/** vd_mem_page_shift() - of the guest's pages */
 unsigned vd_mem_page_shift(const struct vd_mem *mem);
-/** vd_mem_notifier() - the chain with guest physical ranges */
+/** vd_mem_notifier() - the chain with guest physical ranges; its events have no object */
 struct vd_notifier *vd_mem_notifier(struct vd_mem *mem);
 
-/*
- * Updates: begin, any number of changes, then commit (one publish) or abort. begin takes the update
- * lock, commit and abort drop it. Changes fail one by one with nothing changed; commit cannot fail.
- * -EEXIST overlap; -EOVERFLOW wraps or exceeds address_bits; -EINVAL zero size or misaligned, or object range
- * outside the object (-ERANGE); -ENOSPC too many slots; -ENOENT no such slot; -ENOMEM.
- */
+/* ---- updates ------------------------------------------------------------------------------- */
+
 struct vd_mem_update;
+
+/**
+ * vd_mem_begin() - start an update: any number of changes, published together
+ *
+ * Takes the update lock, which vd_mem_commit() or vd_mem_abort() on the same thread drops. There is
+ * one update at a time; the dirty log waits for it as well.
+ * Return: 0; -ENOMEM, then no update has begun.
+ */
 int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **update);
+
+/**
+ * vd_mem_add() - add a slot
+ * @slot: copied
+ * @id: gets the new slot's id; may be NULL
+ *
+ * A failure leaves the update as it was before the call. The range may be one that the same update
+ * has emptied.
+ * Return: 0; -EINVAL empty, misaligned, or members that do not go with its kind; -EOVERFLOW wraps
+ *	or exceeds the address bits; -EXDEV memory of another host; -ERANGE not inside the object;
+ *	-EEXIST overlaps a slot; -ENOSPC too many slots; -ENOMEM.
+ */
 int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *slot, uint32_t *id,
 	       struct vd_error *error);
+
+/**
+ * vd_mem_remove() - remove a slot: as a whole, as it was added
+ * Return: 0; -ENOENT no such slot, or removed in this update already.
+ */
 int vd_mem_remove(struct vd_mem_update *update, uint32_t id);
+
+/**
+ * vd_mem_move() - give a slot another base; it keeps its id, memory, dirty log and context
+ *
+ * May overlap where the slot itself was. Two slots change places by way of a third base.
+ * Return: 0; -ENOENT; -EINVAL, -EOVERFLOW, -EEXIST, -ENOMEM as vd_mem_add(), with nothing changed.
+ */
 int vd_mem_move(struct vd_mem_update *update, uint32_t id, vd_gpa base, struct vd_error *error);
-/** vd_mem_commit() - old slots invalid -> readers gone -> zapped and flushed in every mirror -> new set published. Sleeps; no lock held by the caller that a listener or trap operation takes. */
+
+/**
+ * vd_mem_commit() - publish all changes of the update; cannot fail
+ *
+ * Old slots that leave or move are marked invalid and their ranges run through the chain, reason
+ * VD_INVALIDATE_SLOT, blockable: when every mirror has dropped and flushed them, the new set is
+ * published, read sections that may hold something of the old one are waited for, and the event
+ * ends. Ranges of other slots are not touched. Additions alone wait for no reader.
+ *
+ * Sleeps. No lock is held by the caller that a listener or a trap operation takes.
+ *
+ * On return no operation of a removed trap slot runs and none will: its context may be freed. Not
+ * waited for are operations that the calling thread is itself inside of, and those whose thread is
+ * waiting in a commit of its own, as two operations that remove each other's slot would wait for
+ * ever.
+ */
 void vd_mem_commit(struct vd_mem_update *update);
+
+/** vd_mem_abort() - forget all changes of the update */
 void vd_mem_abort(struct vd_mem_update *update);
-/** vd_mem_add_slot(), vd_mem_remove_slot() - an update of one change */
+
+/** vd_mem_add_slot() - an update of one vd_mem_add(); same errors */
 int vd_mem_add_slot(struct vd_mem *mem, const struct vd_slot_config *slot, uint32_t *id,
 		    struct vd_error *error);
+/** vd_mem_remove_slot() - an update of one vd_mem_remove(); -ENOENT, -ENOMEM */
 int vd_mem_remove_slot(struct vd_mem *mem, uint32_t id);
+
+/* ---- lookup -------------------------------------------------------------------------------- */
+
+/** struct vd_mem_hint - where a thread found something last; the caller's own, zeroed at first */
+struct vd_mem_hint {
+	uint64_t generation;
+	uint32_t index;
+};
 
 /**
  * vd_mem_find() - the slot that holds a guest physical address
- * @hint: the caller's own, zeroed at first, one a thread; may be NULL
- * Inside a read section of the environment. Lock-free.
+ * @hint: one a thread, tried first; may be NULL
+ *
+ * Inside a read section of the environment. Lock-free; takes about as long among 32768 slots as
+ * among one, up to cache misses.
  * Return: the slot, or NULL.
  */
-struct vd_mem_hint { uint64_t generation; uint32_t index; };
 const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct vd_mem_hint *hint);
 
-/** vd_mem_each() - calls @fn for every slot by address, in a read section; stops when it returns non-zero */
+/**
+ * vd_mem_each() - call @fn for every slot of one set, by ascending address
+ *
+ * In a read section that it enters itself: @fn neither sleeps nor changes slots. Stops when it
+ * returns non-zero.
+ * Return: 0, or what stopped it.
+ */
 int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct vd_slot *slot),
 		void *context);
-/** vd_mem_generation() - changes with every commit */
+
+/**
+ * vd_mem_generation() - changes with every commit; never 0
+ *
+ * Read it before a lookup: what was found is at least as new as the generation says.
+ */
 uint64_t vd_mem_generation(const struct vd_mem *mem);
+
+/** vd_mem_slot_count() - slots of the current set */
 size_t vd_mem_slot_count(const struct vd_mem *mem);
 
 /**
  * struct vd_mem_page - gfn_to_pfn's answer
- * @host: what is there; @host.run is cut to the slot, and counts from the address asked for
- * @slot_id, @slot_base, @slot_size: the slot it came from
+ * @host: what is there; @host.run counts from the address asked for and is cut to where all of this
+ *	holds alike: to the slot, and to the page where a dirty log marks a page at a time
+ * @slot_id, @kind, @slot_base, @slot_size: the slot it came from
  * @writable: slot and host allow a store now, and dirty logging needs no fault first
+ * @dirty_log: stores to the slot are logged: whoever makes a page writable marks it dirty
  */
 struct vd_mem_page {
 	struct vd_host_page host;
@@ -137,39 +263,82 @@ struct vd_mem_page {
 
 /**
  * vd_mem_gpa_to_pfn() - look a guest address up
- * @access: VD_READ, VD_WRITE or VD_EXECUTE, for a private mapping decides about breaking copy-on-write
- * Lock-free, takes no reference; follow the retry protocol of vd_mem_notifier().
- * Return: 0; -ENOENT no slot; -EREMOTE a trap slot (the access is emulated); -EACCES read-only; -EFAULT
- *	the host has nothing there.
+ * @access: VD_READ, VD_WRITE or VD_EXECUTE: what the guest does. A read never breaks copy-on-write
+ *	of private memory; with VD_WRITE such a page counts as written
+ *
+ * Lock-free, takes no reference: follow the retry protocol, also before acting on a failure.
+ * Return: 0; -ENOENT no slot; -EREMOTE a trap slot (the access is emulated); -EACCES the slot or
+ *	the host allows no store; -EFAULT the host has nothing there. On failure @page's pfn is
+ *	VD_PFN_BAD.
  */
 int vd_mem_gpa_to_pfn(const struct vd_mem *mem, vd_gpa gpa, unsigned access,
 		      struct vd_mem_page *page);
 
+/* ---- access -------------------------------------------------------------------------------- */
+
 /**
- * vd_mem_read(), vd_mem_write() - checked copy from or to RAM slots by guest address
- * May cross slots. Never touches traps or devices. Marks dirty. Waits out invalidations.
- * Return: 0; -EFAULT if any byte is not RAM (then nothing was written), -EACCES read-only.
+ * vd_mem_read() - checked copy out of RAM slots
+ *
+ * May cross slots; never touches traps or devices. Waits while the range is being invalidated. The
+ * copy is not atomic as a whole; naturally aligned units of up to 8 bytes are. @length bytes are
+ * copied in one read section: whoever passes a guest's length on, bounds it.
+ * Return: 0; -EFAULT if any byte is not RAM, or the range wraps.
  */
 int vd_mem_read(struct vd_mem *mem, vd_gpa gpa, void *buffer, size_t length);
+
+/**
+ * vd_mem_write() - checked copy into RAM slots; as vd_mem_read(), and marks the dirty log
+ *
+ * Return: 0; -EFAULT as there; -EACCES a slot or the host is read-only. On failure nothing was
+ *	written (but where foreign memory vanished during the copy itself).
+ */
 int vd_mem_write(struct vd_mem *mem, vd_gpa gpa, const void *buffer, size_t length);
 
 /**
- * vd_mem_mmio_read(), vd_mem_mmio_write() - dispatch one access of 1, 2, 4 or 8 bytes to a trap slot
- * The trap slot stays alive during the call though no lock or read section is held.
- * Return: 0, the operation's error, -ENOENT no trap slot holds all of it.
+ * vd_mem_mmio_read() - dispatch one load to the trap slot that holds all of it
+ * @length: 1, 2, 4 or 8
+ * @value: gets the value, zero-extended; not touched when no operation was called
+ *
+ * No lock or read section is held while the operation runs; see vd_mem_commit() for how long the
+ * slot's context stays. A load that is not naturally aligned becomes several, from low to high.
+ * Return: 0; the operation's error; -ENOENT no trap slot holds it; -EINVAL length, or wraps.
  */
 int vd_mem_mmio_read(struct vd_mem *mem, vd_gpa gpa, unsigned length, uint64_t *value);
+
+/** vd_mem_mmio_write() - dispatch one store, as vd_mem_mmio_read(); what precedes an error stays */
 int vd_mem_mmio_write(struct vd_mem *mem, vd_gpa gpa, unsigned length, uint64_t value);
 
-/*
- * Dirty log of a RAM slot: start makes every mirror write-protect the slot (VD_INVALIDATE_WRITE_PROTECT),
- * then each first store marks a page. Refused for device and trap slots with -EINVAL.
+/* ---- the dirty log ------------------------------------------------------------------------- */
+
+/**
+ * vd_mem_dirty_start() - log stores to a RAM slot, one bit a page, all clear
+ *
+ * Every mirror drops its leave to store (VD_INVALIDATE_WRITE_PROTECT over the slot); from then on
+ * the first store to a page is seen: a mirror asks vd_mem_gpa_to_pfn() with VD_WRITE and marks it.
+ * Sleeps, as vd_mem_commit(). The log goes with the slot.
+ * Return: 0; -ENOENT no such slot; -EINVAL a device or trap slot; -EALREADY; -ENOMEM.
  */
 int vd_mem_dirty_start(struct vd_mem *mem, uint32_t slot_id);
+
+/** vd_mem_dirty_stop() - log no more. Return: 0; -ENOENT no such slot; -ENODATA no log runs. */
 int vd_mem_dirty_stop(struct vd_mem *mem, uint32_t slot_id);
-/** vd_mem_dirty_fetch() - copy out and clear, one bit a page, bit 0 of byte 0 first; mirrors are write-protected again before return. -ENOSPC if @bytes is too small. */
+
+/**
+ * vd_mem_dirty_fetch() - copy the log out and clear it
+ * @bitmap: one bit a page, bit 0 of byte 0 first; all (pages + 7) / 8 bytes are written
+ * @bytes: room in @bitmap
+ *
+ * Mirrors are write-protected again before return, over the span of the pages that were dirty: what
+ * is stored later is reported by the next fetch, what was stored before can be read now.
+ * Return: 0; -ENOENT no such slot; -ENODATA no log runs; -ENOSPC @bytes is too small.
+ */
 int vd_mem_dirty_fetch(struct vd_mem *mem, uint32_t slot_id, uint8_t *bitmap, size_t bytes);
-/** vd_mem_mark_dirty() - lock-free; no-op where no log runs */
+
+/**
+ * vd_mem_mark_dirty() - the pages of a range, after they were stored to or before they may be
+ *
+ * Lock-free. Nothing where no log runs; the range may be anything.
+ */
 void vd_mem_mark_dirty(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
 
 #ifdef __cplusplus

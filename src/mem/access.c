@@ -17,7 +17,9 @@ static void fill_page(const struct vd_mem *mem, const struct vd_slot *slot, uint
 	page->kind = slot->config.kind;
 	page->slot_base = slot->config.base.value;
 	page->slot_size = slot->config.size;
-	/* Acquire pairs with the release in vd_mem_dirty_start(): its bitmap is all zero by then. */
+	/*
+	 * Acquire pairs with the release in vd_mem_dirty_start(): its bitmap is all zero by then.
+	 */
 	page->dirty_log = atomic_load_explicit(&slot->dirty, memory_order_acquire) != NULL;
 	page->writable = page->host.writable && !slot->config.read_only &&
 			 (!page->dirty_log || (access & VD_WRITE));
@@ -121,10 +123,10 @@ static void copy_stretch(const struct copy *copy, const struct stretch *stretch,
 	}
 	vd_guest_copy(stretch->pointer, copy->from_buffer + done, stretch->length);
 	/*
-	 * After the store, so that a fetch that takes the mark finds the data. Acquire pairs with the
-	 * release in vd_mem_dirty_start(), which waits for sections that saw no log.
+	 * After the store, so that a fetch that takes the mark finds the data. Acquire pairs with
+	 * the release in vd_mem_dirty_start(), which waits for sections that saw no log.
 	 */
-	dirty = atomic_load_explicit(&((struct vd_slot *)stretch->slot)->dirty, memory_order_acquire);
+	dirty = atomic_load_explicit(&stretch->slot->dirty, memory_order_acquire);
 	if (dirty)
 		vd_dirty_mark(dirty, stretch->slot_offset, stretch->length);
 }

@@ -47,13 +47,14 @@ void vd_dirty_mark(struct vd_mem_dirty *dirty, uint64_t offset, uint64_t length)
 
 	while (page <= last) {
 		uint64_t first_bit = page & 63;
-		uint64_t count = last - page + 1 < 64 - first_bit ? last - page + 1 : 64 - first_bit;
+		uint64_t left = last - page + 1;
+		uint64_t count = left < 64 - first_bit ? left : 64 - first_bit;
 		uint64_t mask = (count == 64 ? ~(uint64_t)0 : ((uint64_t)1 << count) - 1)
 				<< first_bit;
 
 		/*
-		 * Even if the bits are set: the store before must not be overtaken by a fetch that clears
-		 * them. Release pairs with the acquire of that fetch.
+		 * Even if the bits are set: the store before must not be overtaken by a fetch that
+		 * clears them. Release pairs with the acquire of that fetch.
 		 */
 		atomic_fetch_or_explicit(&dirty->words[page / 64], mask, memory_order_acq_rel);
 		page += count;
@@ -119,7 +120,9 @@ static int start_locked(struct vd_mem *mem, struct vd_mem_slot *slot)
 		return -ENOMEM;
 	atomic_store_explicit(&slot->shown.dirty, dirty, memory_order_release);
 	write_protect(mem, &slot->shown, 0, pages);
-	/* Copies that began before the log was there store without a mark: they belong to before. */
+	/*
+	 * Copies that began before the log was there store without a mark: they belong to before.
+	 */
 	mem->env->synchronize(mem->env);
 	return 0;
 }
@@ -159,7 +162,10 @@ static void take_bits(struct vd_mem_dirty *dirty, uint8_t *bitmap, uint64_t *fir
 
 	*first = *end = 0;
 	for (page = 0; page < dirty->pages; page += 64) {
-		/* Acquire pairs with the release in vd_dirty_mark(). Most words are zero: look first. */
+		/*
+		 * Acquire pairs with the release in vd_dirty_mark(). Most words are zero: look
+		 * first.
+		 */
 		_Atomic uint64_t *at = &dirty->words[page / 64];
 		uint64_t word = atomic_load_explicit(at, memory_order_relaxed);
 
@@ -189,8 +195,8 @@ static int fetch_locked(struct vd_mem *mem, struct vd_mem_slot *slot, uint8_t *b
 		return -ENOSPC;
 	take_bits(dirty, bitmap, &first, &end);
 	/*
-	 * After the bits were taken: a page marked from here on is marked again, or is protected now and
-	 * faults at its next store. The other way round a store could go unseen.
+	 * After the bits were taken: a page marked from here on is marked again, or is protected
+	 * now and faults at its next store. The other way round a store could go unseen.
 	 */
 	if (end)
 		write_protect(mem, &slot->shown, first, end - first);

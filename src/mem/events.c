@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * From the host's chain to the guest's: an event about (object, offset) becomes one event for each guest
- * range that maps a part of it. The gate holds the slot set still from start to end.
+ * From the host's chain to the guest's: an event about (object, offset) becomes one event for each
+ * guest range that maps a part of it. The gate holds the slot set still from start to end.
  */
 #include "mem/space.h"
 
@@ -78,7 +78,10 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 		vd_gate_leave_event(t.mem);
 		return r;
 	}
-	/* Whoever translated before the event became active, and copies inside a read section, has left. */
+	/*
+	 * Whoever translated before the event became active, and copies inside a read section, has
+	 * left.
+	 */
 	if (t.any)
 		t.mem->env->synchronize(t.mem->env);
 	return 0;
@@ -155,18 +158,6 @@ const struct vd_listener_ops vd_mem_host_listener_ops = {
 	.clear_young = clear_young,
 	.test_young = test_young,
 	.release = release,
-};
-
-/* Whoever runs the chain waits for the read sections itself, once for all ranges of its event. */
-static int copy_invalidate_start(struct vd_listener *listener, const struct vd_invalidation *event)
-{
-	(void)listener;
-	(void)event;
-	return 0;
-}
-
-const struct vd_listener_ops vd_mem_copy_listener_ops = {
-	.invalidate_start = copy_invalidate_start,
 };
 
 void vd_mem_run_start(struct vd_mem *mem, const struct vd_invalidation *event)

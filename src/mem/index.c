@@ -18,7 +18,9 @@ static uint32_t node_append(struct vd_index *index, uint32_t first, uint32_t end
 	return index->node_used++;
 }
 
-/* Fills a node's buckets. Crowded ones become nodes, at the end of the list, still to be divided. */
+/*
+ * Fills a node's buckets. Crowded ones become nodes, at the end of the list, still to be divided.
+ */
 static void cut(struct vd_index *index, const struct vd_index_node *node, uint32_t buckets)
 {
 	uint32_t rank = node->first;

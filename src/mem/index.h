@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How many of a sorted array of addresses lie at or below a given one, in about the same time for one
- * and for 32 Ki of them. A tree of tables: each cuts the span of its addresses into one to four buckets
- * an address, and a crowded bucket has a table of its own. What is left to compare is at most
- * VD_INDEX_SCAN neighbours, without a branch.
+ * How many of a sorted array of addresses lie at or below a given one, in about the same time for
+ * one and for 32 Ki of them. A tree of tables: each cuts the span of its addresses into one to four
+ * buckets an address, and a crowded bucket has a table of its own. What is left to compare is at
+ * most VD_INDEX_SCAN neighbours, without a branch.
  *
  * Slots are where a guest puts its BARs, so a layout may be made to be unkind. The tables have a
  * fixed total size; a bucket that is crowded when it is used up is searched by halving.
@@ -17,8 +17,8 @@
 #define VD_INDEX_SCAN 4u
 #define VD_INDEX_ENTRIES(capacity) (8u * (capacity) + 64u)
 /*
- * A node covers more than VD_INDEX_SCAN addresses, and one that is cut uses up at least an entry for each
- * of them: below the root there are at most (8 capacity + 64) / 5 nodes.
+ * A node covers more than VD_INDEX_SCAN addresses, and one that is cut uses up at least an entry
+ * for each of them: below the root there are at most (8 capacity + 64) / 5 nodes.
  */
 #define VD_INDEX_NODES(capacity) (2u * (capacity) + 16u)
 
@@ -33,7 +33,7 @@ struct vd_index_node {
 
 struct vd_index {
 	const uint64_t *addresses; /* VD_INDEX_SCAN times UINT64_MAX behind the last one */
-	uint32_t *table;	   /* rank of the first address in the bucket, or VD_INDEX_NODE | node */
+	uint32_t *table; /* rank of the first address in the bucket, or VD_INDEX_NODE | node */
 	struct vd_index_node *nodes;
 	uint32_t table_used, table_room, node_used;
 };

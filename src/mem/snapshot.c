@@ -97,8 +97,9 @@ static void append_mapping(struct vd_mem_snapshot *s, const struct vd_mem_slot *
 }
 
 /*
- * Sets furthest of the subtree [low, high), whose root is its middle. Ends of other objects count as
- * well: that only makes a search look further, and only along the two borders of an object's entries.
+ * Sets furthest of the subtree [low, high), whose root is its middle. Ends of other objects count
+ * as well: that only makes a search look further, and only along the two borders of an object's
+ * entries.
  */
 static uint64_t set_furthest(struct vd_mem_mapping *m, uint32_t low, uint32_t high)
 {

@@ -73,7 +73,8 @@ void vd_snapshot_retire(struct vd_mem_snapshot *snapshot);
 /*
  * vd_snapshot_merge() - fill @next with the slots of @old that do not leave, and with @added
  *
- * @added is sorted by base, @mapped (those of them with an object) by vd_mapping_compare(). Cannot fail.
+ * @added is sorted by base, @mapped, those of them with an object, by vd_mapping_compare(). Cannot
+ * fail: @next has room.
  */
 void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapshot *old,
 		       struct vd_mem_slot *const *added, uint32_t added_count,
@@ -86,8 +87,8 @@ int vd_mapping_compare(const struct vd_slot *a, const struct vd_slot *b);
 uint32_t vd_snapshot_first(const struct vd_mem_snapshot *snapshot, uint64_t gpa);
 
 /*
- * vd_snapshot_each_mapping() - calls @fn for every slot that maps a part of [start, end) of @object,
- * in a fixed order; stops at a non-zero return, and returns it
+ * vd_snapshot_each_mapping() - calls @fn for every slot that maps a part of [start, end) of
+ * @object, in a fixed order; stops at a non-zero return, and returns it
  */
 int vd_snapshot_each_mapping(const struct vd_mem_snapshot *snapshot,
 			     const struct vd_host_object *object, uint64_t start, uint64_t end,

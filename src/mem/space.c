@@ -81,7 +81,9 @@ void vd_gate_leave_swap(struct vd_mem *mem)
 void vd_gate_close(struct vd_mem *mem)
 {
 	vd_gate_enter_swap(mem);
-	mem->gate.closed = true; /* alone between enter and leave; seen under the lock of the latter */
+	mem->env->lock(mem->env, &mem->gate.lock);
+	mem->gate.closed = true;
+	mem->env->unlock(mem->env, &mem->gate.lock);
 	vd_gate_leave_swap(mem);
 }
 
@@ -136,13 +138,11 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struc
 	mem->address_bits = config->address_bits ? config->address_bits : ADDRESS_BITS_DEFAULT;
 	mem->update.mem = mem;
 	mem->host_listener.ops = &vd_mem_host_listener_ops;
-	mem->copy_listener.ops = &vd_mem_copy_listener_ops;
 	atomic_init(&mem->snapshot, empty);
 	atomic_init(&mem->generation, empty->generation);
 	env->lock_init(env, &mem->gate.lock);
 	env->lock_init(env, &mem->update_lock);
 	vd_notifier_init(&mem->notifier, env);
-	vd_notifier_register(&mem->notifier, &mem->copy_listener); /* an empty living chain: cannot fail */
 	r = vd_notifier_register(vd_host_notifier(mem->host), &mem->host_listener);
 	if (r) {
 		vd_mem_destroy(mem);
@@ -177,7 +177,6 @@ void vd_mem_destroy(struct vd_mem *mem)
 	if (!vd_mem_released(mem))
 		vd_notifier_unregister(vd_host_notifier(mem->host), &mem->host_listener);
 	vd_notifier_release(&mem->notifier);
-	vd_notifier_unregister(&mem->notifier, &mem->copy_listener);
 	env->synchronize(env);
 	snapshot = atomic_load_explicit(&mem->snapshot, memory_order_relaxed);
 	for (i = 0; i < snapshot->count; i++)
@@ -212,6 +211,9 @@ struct vd_notifier *vd_mem_notifier(struct vd_mem *mem)
 
 uint64_t vd_mem_generation(const struct vd_mem *mem)
 {
-	/* Acquire pairs with the release in vd_mem_commit(): a lookup after it sees that set or a later one. */
+	/*
+	 * Acquire pairs with the release in vd_mem_commit(): a lookup after it sees that set or a
+	 * later one.
+	 */
 	return atomic_load_explicit(&mem->generation, memory_order_acquire);
 }

@@ -10,7 +10,7 @@ struct vd_mem_update {
 	struct vd_mem *mem;
 	struct vd_mem_snapshot *reserve; /* always large enough for what was accepted so far */
 	struct vd_mem_slot **added;	 /* by base */
-	struct vd_mem_slot **mapped;	 /* those of @added with an object, by vd_mapping_compare() */
+	struct vd_mem_slot **mapped;	 /* those with an object, by vd_mapping_compare() */
 	uint32_t added_count, added_room;
 	uint32_t mapped_count, mapped_room;
 	uint32_t leaving_count;
@@ -38,11 +38,6 @@ struct vd_mem {
 	_Atomic bool released; /* the host's memory is gone */
 	struct vd_notifier notifier;
 	struct vd_listener host_listener;
-	/*
-	 * Always first on our own chain: a chain without listeners does not note what is active, and
-	 * checked copies ask it.
-	 */
-	struct vd_listener copy_listener;
 	struct vd_mem_gate gate;
 	struct vd_lock update_lock;
 	struct vd_mem_update update;
@@ -75,7 +70,6 @@ void vd_gate_close(struct vd_mem *mem);
 bool vd_gate_closed(struct vd_mem *mem);
 
 extern const struct vd_listener_ops vd_mem_host_listener_ops;
-extern const struct vd_listener_ops vd_mem_copy_listener_ops;
 
 /* vd_mem_run_start() - vd_notifier_start() for an event that must happen: repeats until it did */
 void vd_mem_run_start(struct vd_mem *mem, const struct vd_invalidation *event);

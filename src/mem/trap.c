@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Dispatch of accesses to trap slots. An operation runs without any lock or read section: it may
- * take its time, and it may itself change the slot set, up to removing the slot it was called through.
+ * take its time, and it may itself change the slot set, up to removing the slot it was called
+ * through.
  */
 #include "mem/space.h"
 
@@ -63,8 +64,8 @@ void vd_trap_drain(struct vd_mem *mem, struct vd_trap_users *users)
 	const struct vd_env *env = mem->env;
 
 	/*
-	 * Our own calls cannot end before we return. Those of a thread that waits here as well might
-	 * be waiting for us: two operations that remove each other's slot.
+	 * Our own calls cannot end before we return. Those of a thread that waits here as well
+	 * might be waiting for us: two operations that remove each other's slot.
 	 */
 	park(1);
 	wake_waiters(mem);
@@ -119,7 +120,7 @@ static void leave(struct vd_mem *mem, struct call *call)
 {
 	calls = call->outer;
 	vd_trap_users_put(call->users);
-	if (__builtin_expect(atomic_load_explicit(&mem->trap_waiters, memory_order_seq_cst) != 0, 0))
+	if (atomic_load_explicit(&mem->trap_waiters, memory_order_seq_cst))
 		wake_waiters(mem);
 }
 

@@ -186,7 +186,7 @@ static int check_memory(const struct vd_mem *mem, const struct vd_slot_config *c
 	uint64_t size;
 
 	if (!config->object || config->ops)
-		return vd_error_set(error, -EINVAL, "slot %s needs a memory object, and no operations",
+		return vd_error_set(error, -EINVAL, "slot %s needs a memory object, no operations",
 				    name_of(config));
 	if (vd_host_object_host(config->object) != mem->host)
 		return vd_error_set(error, -EXDEV, "slot %s: its memory belongs to another host",
@@ -214,7 +214,7 @@ static int check_slot(const struct vd_mem *mem, const struct vd_slot_config *con
 	if (config->kind != VD_SLOT_TRAP || config->object || !config->ops || !config->ops->read ||
 	    !config->ops->write)
 		return vd_error_set(error, -EINVAL,
-				    "slot %s: a trap slot has read and write operations and no memory",
+				    "slot %s: a trap has read and write operations, no memory",
 				    name_of(config));
 	return 0;
 }
@@ -309,8 +309,8 @@ int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config
 	if (final_count(update) >= VD_MEM_SLOTS_MAX)
 		return vd_error_set(error, -ENOSPC, "slot %s would be one more than %u",
 				    name_of(config), VD_MEM_SLOTS_MAX);
-	slot = update_reserve(update) || id_take(mem, &taken) ? NULL : slot_create(mem->env, config);
-	if (!slot)
+	if (update_reserve(update) || id_take(mem, &taken) ||
+	    !(slot = slot_create(mem->env, config)))
 		return vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
 	slot->shown.id = taken;
 	mem->by_id[taken] = slot;
@@ -454,10 +454,11 @@ static void run_end(struct vd_mem *mem, const struct vd_invalidation *event)
 }
 
 /*
- * From the moment a range is active on the chain nothing is installed for it and checked copies of it wait:
- * that is what "published as invalid" means to everyone who follows the retry protocol, and it
- * lets them wait for the new set instead of seeing a hole; @valid says it to everyone else. Mirrors are
- * empty when start returns; read sections that found the old slots have been left after synchronize.
+ * From the moment a range is active on the chain nothing is installed for it and checked copies of
+ * it wait: that is what "published as invalid" means to everyone who follows the retry protocol,
+ * and it lets them wait for the new set instead of seeing a hole; @valid says it to everyone else.
+ * Mirrors are empty when start returns; read sections that found the old slots have been left after
+ * synchronize.
  */
 static void swap(struct vd_mem *mem, struct vd_mem_snapshot *old, struct vd_mem_snapshot *next,
 		 bool leaving)
@@ -472,8 +473,10 @@ static void swap(struct vd_mem *mem, struct vd_mem_snapshot *old, struct vd_mem_
 				atomic_store_explicit(&old->entries[i].slot->shown.valid, false,
 						      memory_order_release);
 	}
-	/* Releases pair with vd_mem_current() and vd_mem_generation(); in this order, so that nothing
-	 * found in the old set is ever stamped with the new generation. */
+	/*
+	 * Releases pair with vd_mem_current() and vd_mem_generation(); in this order, so that
+	 * nothing found in the old set is ever stamped with the new generation.
+	 */
 	atomic_store_explicit(&mem->snapshot, next, memory_order_release);
 	atomic_store_explicit(&mem->generation, next->generation, memory_order_release);
 	if (leaving) {

@@ -39,7 +39,9 @@ static void test_every_slot_hears(void **state)
 	fixture_close(&f);
 }
 
-/* B5: who would have to sleep refuses; those already told get their end, and nothing has changed. */
+/*
+ * B5: who would have to sleep refuses; those already told get their end, and nothing has changed.
+ */
 static void test_not_blockable(void **state)
 {
 	struct ear first, second;
@@ -288,7 +290,10 @@ static void test_copy_waits_for_event(void **state)
 	fixture_close(&race.f);
 }
 
-/* An access to a slot that is being moved within one update finds it at either place, never nowhere. */
+/*
+ * An access to a slot that is being moved within one update finds it at either place, never
+ * nowhere.
+ */
 static void *move_thread(void *argument)
 {
 	struct race *race = argument;

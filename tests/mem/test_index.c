@@ -40,7 +40,10 @@ static void check_one(uint32_t count, uint64_t address)
 			 (unsigned long long)address, rank, plain);
 }
 
-/* Builds over the first @count addresses, sorted here, and asks for each of them and its neighbours. */
+/*
+ * Builds over the first @count addresses, sorted here, and asks for each of them and its
+ * neighbours.
+ */
 static void check_all(uint32_t count, uint64_t *seed)
 {
 	qsort(room.addresses, count, sizeof(uint64_t), compare);
@@ -55,7 +58,7 @@ static void check_all(uint32_t count, uint64_t *seed)
 	vd_index_build(&room.index, count);
 	assert_true(room.index.table_used <= VD_INDEX_ENTRIES(count));
 	assert_true(room.index.node_used <= VD_INDEX_NODES(count));
-	for (uint32_t i = 0; i < count; i += 1 + (uint32_t)(test_random(seed) % (1 + count / 256))) {
+	for (uint64_t i = 0; i < count; i += 1 + test_random(seed) % (1 + count / 256)) {
 		check_one(count, room.addresses[i]);
 		check_one(count, room.addresses[i] - 1);
 		check_one(count, room.addresses[i] + 1);
@@ -100,7 +103,7 @@ static void test_random_layouts(void **state)
 
 		for (uint32_t i = 0; i < count; i++) {
 			room.addresses[i] = at;
-			at += 1 + (test_random(&seed) >> (20 + test_random(&seed) % 44)) % (1ull << 44);
+			at += 1 + (test_random(&seed) >> (20 + test_random(&seed) % 44));
 		}
 		check_all(count, &seed);
 	}

@@ -85,7 +85,8 @@ static void check_query(const struct vd_mem_snapshot *snapshot, uint64_t *seed)
 	uint64_t end = start + 1 + test_random(seed) % (test_random(seed) % 2 ? PAGE : 900 * PAGE);
 	unsigned hits[SLOTS] = {0};
 
-	assert_int_equal(vd_snapshot_each_mapping(snapshot, object, start, end, count_hit, hits), 0);
+	assert_int_equal(vd_snapshot_each_mapping(snapshot, object, start, end, count_hit, hits),
+			 0);
 	for (uint32_t i = 0; i < SLOTS; i++) {
 		const struct vd_slot_config *c = &slots[i].shown.config;
 		unsigned expected = slots[i].state == VD_SLOT_LIVE && c->object == object &&
@@ -114,7 +115,8 @@ static void test_against_all_slots(void **state)
 	test_env_init(&test);
 	for (uint64_t round = 1; round <= 20; round++) {
 		uint64_t seed = round;
-		struct vd_mem_snapshot *none = vd_snapshot_allocate(&test.env, 0), *half, *all, *rest;
+		struct vd_mem_snapshot *none = vd_snapshot_allocate(&test.env, 0);
+		struct vd_mem_snapshot *half, *all, *rest;
 
 		make_slots(&seed);
 		half = merge(&test.env, none, 0, SLOTS, 2);

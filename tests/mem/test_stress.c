@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Everything at once, for ThreadSanitizer and for the invariants: copies never see a stale page, mixed
- * slots or lost stores; a removed trap slot's context is never used again.
+ * Everything at once, for ThreadSanitizer and for the invariants: copies never see a stale page,
+ * mixed slots or lost stores; a removed trap slot's context is never used again.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -17,7 +17,10 @@
 #define COUNTER_BASE UINT64_C(0x300000)
 #define TRAP_BASE UINT64_C(0x400000)
 
-/* Pages of the object: one with its own number in every word for each swapped slot, twice; counters. */
+/*
+ * Pages of the object: one with its own number in every word for each swapped slot, twice;
+ * counters.
+ */
 #define TAGGED (2 * SWAPPED)
 #define COUNTER_PAGE TAGGED
 
@@ -42,7 +45,8 @@ static void *reader(void *argument)
 
 	while (!atomic_load(&s->stop)) {
 		uint64_t slot = test_random(&seed) % SWAPPED;
-		int r = vd_mem_read(s->f.mem, (vd_gpa){SWAP_BASE + slot * PAGE}, words, sizeof(words));
+		int r = vd_mem_read(s->f.mem, (vd_gpa){SWAP_BASE + slot * PAGE}, words,
+				    sizeof(words));
 
 		if (r) {
 			assert_int_equal(r, -EFAULT);
@@ -58,7 +62,9 @@ static void *reader(void *argument)
 	return NULL;
 }
 
-/* What is stored through one address is read back through the other, wherever the page has moved. */
+/*
+ * What is stored through one address is read back through the other, wherever the page has moved.
+ */
 static void *counter(void *argument)
 {
 	struct stress *s = argument;
@@ -148,8 +154,9 @@ static void *accessor(void *argument)
 
 static void swap_one(struct stress *s, uint64_t slot, uint64_t *seed)
 {
-	struct vd_slot_config config = ram_slot(&s->f, SWAP_BASE + slot * PAGE,
-						(slot + test_random(seed) % 2 * SWAPPED) * PAGE, PAGE);
+	uint64_t page = slot + test_random(seed) % 2 * SWAPPED;
+	struct vd_slot_config config =
+		ram_slot(&s->f, SWAP_BASE + slot * PAGE, page * PAGE, PAGE);
 	struct vd_mem_update *update;
 
 	assert_int_equal(vd_mem_begin(s->f.mem, &update), 0);
@@ -208,7 +215,8 @@ static void fill(struct stress *s)
 
 static void test_everything_at_once(void **state)
 {
-	static void *(*const bodies[])(void *) = {reader, counter, finder, mover, accessor, accessor};
+	static void *(*const bodies[])(void *) = {reader, counter, finder, mover, accessor,
+						  accessor};
 	enum { THREADS = sizeof(bodies) / sizeof(bodies[0]) };
 	static struct stress s;
 	_Atomic uint32_t *magic = NULL;

@@ -87,8 +87,8 @@ static void test_misaligned_pieces(void **state)
 	assert_int_equal(device.call[1].offset, 2);
 	assert_int_equal(device.call[1].length, 2);
 	device.calls = 0;
-	assert_int_equal(vd_mem_mmio_write(f.mem, (vd_gpa){0x1004}, 8, UINT64_C(0x1122334455667788)),
-			 0);
+	value = UINT64_C(0x1122334455667788);
+	assert_int_equal(vd_mem_mmio_write(f.mem, (vd_gpa){0x1004}, 8, value), 0);
 	assert_int_equal(device.calls, 2);
 	assert_int_equal(device.call[0].value, 0x55667788);
 	assert_int_equal(device.call[1].offset, 8);
@@ -175,7 +175,9 @@ static void test_removes_itself(void **state)
 	fixture_close(&f);
 }
 
-/* An operation inside an operation, the inner one removing both its own slot and the outer one's. */
+/*
+ * An operation inside an operation, the inner one removing both its own slot and the outer one's.
+ */
 struct nest {
 	struct fixture *f;
 	uint32_t ids[2];

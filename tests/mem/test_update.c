@@ -264,7 +264,10 @@ static void test_full(void **state)
 	fixture_close(&f);
 }
 
-/* Every step that can fail does so once; then nothing has changed, and without the failure it works. */
+/*
+ * Every step that can fail does so once; then nothing has changed, and without the failure it
+ * works.
+ */
 static void test_without_memory(void **state)
 {
 	struct fixture f;

@@ -46,7 +46,8 @@ static struct model_slot *model_find(struct model *model, uint32_t id)
 	return NULL;
 }
 
-static int expected_range(const struct model *model, const struct vd_slot_config *c, uint32_t except)
+static int expected_range(const struct model *model, const struct vd_slot_config *c,
+			  uint32_t except)
 {
 	uint64_t limit = UINT64_C(1) << 50;
 
@@ -206,7 +207,8 @@ static void compare_lookups(struct fixture *f, const struct model *model, struct
 {
 	f->env->read_enter(f->env);
 	for (unsigned i = 0; i < 16; i++) {
-		uint64_t gpa = test_random(seed) % 8 ? test_random(seed) % SPACE : random_base(seed);
+		uint64_t gpa = test_random(seed) % 8 ? test_random(seed) % SPACE
+						     : random_base(seed);
 		const struct model_slot *m = holder(model, gpa);
 		const struct vd_slot *slot = vd_mem_find(f->mem, (vd_gpa){gpa}, NULL);
 
