@@ -83,14 +83,28 @@ static inline bool test_env_failed(struct test_env *test)
 }
 
 /*
- * The seed at work. A random test sets it before each history and has test_seed_print() as its
- * tear-down, so that the last line of a failure names the seed that failed.
+ * The seed in use: a random test sets it, by test_start() for instance, and has test_seed_print() as
+ * its tear-down, so that the last line of a failure names the seed that failed.
  */
 static inline uint64_t *test_seed(void)
 {
 	static uint64_t seed;
 
 	return &seed;
+}
+
+/* A generator's state for test_random(), set by test_start(). */
+static inline uint64_t *test_state(void)
+{
+	static uint64_t state;
+
+	return &state;
+}
+
+static inline void test_start(uint64_t seed)
+{
+	*test_seed() = seed;
+	*test_state() = seed;
 }
 
 static inline int test_seed_print(void **state)

@@ -551,8 +551,10 @@ static void run_history(uint64_t seed)
 static void random_histories(void **state)
 {
 	(void)state;
-	for (*test_seed() = 1; *test_seed() <= 300; ++*test_seed())
-		run_history(*test_seed());
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		test_start(seed);
+		run_history(seed);
+	}
 }
 
 int main(void)

@@ -145,9 +145,9 @@ static void room_is_handed_out_and_taken_back(void **state)
 	unsigned full = 0;
 
 	(void)state;
-	*test_seed() = 7;
+	test_start(7);
 	for (int i = 0; i < 20000; i++) {
-		uint64_t random = test_random(test_seed());
+		uint64_t random = test_random(test_state());
 		struct window_range **slot = &held[random % 64];
 
 		if (*slot) {
