@@ -244,10 +244,12 @@ void rig_ring(struct rig *rig, unsigned id)
 bool rig_pop(struct rig *rig, unsigned id, struct nvme_completion *completion)
 {
 	struct rig_queue *queue = &rig->queues[id];
+	uint64_t entry = queue->cq + 16ull * queue->head;
 
-	rig_get(rig, queue->cq + 16ull * queue->head, completion, sizeof(*completion));
-	if ((completion->status & 1) != queue->phase)
+	/* The phase bit comes last; only then is the rest valid. */
+	if ((rig_get32(rig, entry + 12) >> 16 & 1) != queue->phase)
 		return false;
+	rig_get(rig, entry, completion, sizeof(*completion));
 	if (++queue->head == queue->cq_entries) {
 		queue->head = 0;
 		queue->phase = !queue->phase;
