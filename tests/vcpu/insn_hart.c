@@ -25,10 +25,11 @@ struct insn_machine {
 	struct vd_mem *mem;
 	struct vd_hart_group *group;
 	struct vd_mmu *mmu;
-	struct vd_hart *hart;
+	struct vd_hart *harts[INSN_HARTS_MAX];
+	unsigned int hart_count;
 	struct insn_data *result;
-	unsigned int polls;
-	int status;
+	atomic_uint polls;
+	atomic_int status;
 };
 
 static int system_call(void *context, struct vd_hart *hart)
@@ -53,7 +54,7 @@ static void poll(void *context, struct vd_hart *hart)
 {
 	struct insn_machine *machine = context;
 
-	if (++machine->polls == POLLS_MAX) {
+	if (atomic_fetch_add(&machine->polls, 1) >= POLLS_MAX) {
 		machine->status = -EIO;
 		vd_hart_request_stop(hart);
 	}
@@ -88,7 +89,7 @@ static int create_memory(struct insn_machine *machine, const struct vd_env *env,
 	return vd_mem_add_slot(machine->mem, &slot, NULL, error);
 }
 
-static int create_hart(struct insn_machine *machine, const struct vd_env *env,
+static int create_harts(struct insn_machine *machine, const struct vd_env *env,
 		       struct vd_error *error)
 {
 	struct vd_mmu_config mmu_config = {
@@ -118,10 +119,14 @@ static int create_hart(struct insn_machine *machine, const struct vd_env *env,
 		return vd_error_set(error, ret, "the harts cannot listen to the memory");
 	hart_config.group = machine->group;
 	hart_config.mmu = machine->mmu;
-	return vd_hart_create(&hart_config, &machine->hart, error);
+	for (unsigned int i = 0; i < machine->hart_count && !ret; i++) {
+		hart_config.id = i;
+		ret = vd_hart_create(&hart_config, &machine->harts[i], error);
+	}
+	return ret;
 }
 
-struct insn_machine *insn_machine_create(const struct insn_setting *setting)
+struct insn_machine *insn_machine_create(const struct insn_setting *setting, unsigned int harts)
 {
 	const struct vd_env *env = vd_env_hosted();
 	struct insn_machine *machine = calloc(1, sizeof(*machine));
@@ -130,7 +135,8 @@ struct insn_machine *insn_machine_create(const struct insn_setting *setting)
 	if (!machine)
 		return NULL;
 	machine->setting = *setting;
-	if (create_memory(machine, env, &error) || create_hart(machine, env, &error)) {
+	machine->hart_count = harts;
+	if (create_memory(machine, env, &error) || create_harts(machine, env, &error)) {
 		fprintf(stderr, "%s\n", error.text);
 		insn_machine_destroy(machine);
 		return NULL;
@@ -142,8 +148,9 @@ void insn_machine_destroy(struct insn_machine *machine)
 {
 	if (!machine)
 		return;
-	if (machine->hart)
-		vd_hart_destroy(machine->hart);
+	for (unsigned int i = 0; i < machine->hart_count; i++)
+		if (machine->harts[i])
+			vd_hart_destroy(machine->harts[i]);
 	/* The tables flush the group as they go. */
 	vd_mmu_destroy(machine->mmu);
 	if (machine->group)
@@ -155,6 +162,16 @@ void insn_machine_destroy(struct insn_machine *machine)
 	if (machine->host)
 		vd_host_destroy(machine->host);
 	free(machine);
+}
+
+struct vd_mem *insn_machine_memory(struct insn_machine *machine)
+{
+	return machine->mem;
+}
+
+struct vd_hart *insn_machine_hart(struct insn_machine *machine, unsigned int index)
+{
+	return machine->harts[index];
 }
 
 /*
@@ -196,13 +213,13 @@ static int start(struct insn_machine *machine)
 	unsigned int bytes = 4 * build_stub(stub);
 
 	if (machine->setting.mode == INSN_BARE) {
-		vd_hart_reset(machine->hart, (vd_gva){ INSN_BASE });
-		vd_hart_set_user(machine->hart);
+		vd_hart_reset(machine->harts[0], (vd_gva){ INSN_BASE });
+		vd_hart_set_user(machine->harts[0]);
 		return 0;
 	}
-	vd_hart_reset(machine->hart, (vd_gva){ INSN_STUB_GPA });
-	vd_hart_set_x(machine->hart, 10, machine->paging.satp);
-	vd_hart_set_x(machine->hart, 11, UINT64_C(1) << 13); /* FS = initial, SPP = U */
+	vd_hart_reset(machine->harts[0], (vd_gva){ INSN_STUB_GPA });
+	vd_hart_set_x(machine->harts[0], 10, machine->paging.satp);
+	vd_hart_set_x(machine->harts[0], 11, UINT64_C(1) << 13); /* FS = initial, SPP = U */
 	return vd_mem_write(machine->mem, (vd_gpa){ INSN_STUB_GPA }, stub, bytes);
 }
 
@@ -241,8 +258,8 @@ int insn_machine_run(struct insn_machine *machine, const struct insn_program *pr
 	machine->polls = 0;
 	machine->status = 0;
 	/* The image is new code at old addresses. */
-	vd_hart_request_flush(machine->hart);
-	if (vd_hart_run(machine->hart) != VD_HART_EXIT_HALT)
+	vd_hart_request_flush(machine->harts[0]);
+	if (vd_hart_run(machine->harts[0]) != VD_HART_EXIT_HALT)
 		return machine->status ? machine->status : -EIO;
 	return machine->status ? machine->status : check_accessed_dirty(machine);
 }

@@ -162,7 +162,7 @@ static void test_paging(void **state)
 
 static int set_up(void **state)
 {
-	machine = insn_machine_create(*state);
+	machine = insn_machine_create(*state, 1);
 	return machine ? 0 : -1;
 }
 
