@@ -31,8 +31,9 @@ static uint64_t page_address(const struct vd_mmu *mmu, const struct vd_mem_page 
 }
 
 /*
- * Whether the whole block of a level around @gpa is one piece: gpa and address agree modulo its size, it lies
- * inside the slot, and what the host has from its start on is alike up to its end.
+ * Whether the block of a level around @gpa is one piece: gpa and address agree modulo its size, it lies
+ * inside the slot, and what the host has from its start on is alike to its end. All but the last
+ * question only save the lookup. What changes between the lookups ends in a retry.
  */
 static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa,
 		       uint64_t address, unsigned level)
@@ -43,18 +44,15 @@ static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint6
 
 	if ((gpa ^ address) & (size - 1))
 		return false;
-	if (start < page->slot_base || start - page->slot_base > page->slot_size ||
-	    page->slot_size - (start - page->slot_base) < size)
+	if (start < page->slot_base || page->slot_size < size ||
+	    start - page->slot_base > page->slot_size - size)
 		return false;
 	if (page->host.run < size - (gpa - start))
 		return false;
 	/* For reading: only the page that faulted may break copy-on-write. */
-	if (vd_mem_gpa_to_pfn(mmu->mem, (vd_gpa){start}, VD_READ, &head))
-		return false;
-	return head.slot_id == page->slot_id && head.host.run >= size &&
-	       page_address(mmu, &head, start) == (address & ~(size - 1)) &&
-	       head.host.kind == page->host.kind && head.host.type == page->host.type &&
-	       head.writable == page->writable && !head.dirty_log;
+	return !vd_mem_gpa_to_pfn(mmu->mem, (vd_gpa){start}, VD_READ, &head) &&
+	       head.host.run >= size &&
+	       page_address(mmu, &head, start) == (address & ~(size - 1));
 }
 
 /* Invariant 5. A lookup for writing that succeeded is the host's and the slot's permission. */
@@ -62,7 +60,7 @@ static unsigned target_access(const struct vd_mem_page *page, unsigned access)
 {
 	unsigned allowed = VD_READ;
 
-	if (access & VD_WRITE || (page->writable && !page->dirty_log))
+	if (access & VD_WRITE || page->writable)
 		allowed |= VD_WRITE;
 	if (page->kind == VD_SLOT_RAM)
 		allowed |= VD_EXECUTE;
