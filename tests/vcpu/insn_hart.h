@@ -10,8 +10,8 @@
 #define INSN_HARTS_MAX 4
 
 /*
- * Harts, and memory for programs. They run in user mode: in mode bare with nothing around them, else
- * under page tables and a few instructions of supervisor code.
+ * Harts, and memory for programs. They run in user mode: in mode bare with nothing around them,
+ * else under page tables and a few instructions of supervisor code.
  */
 struct insn_machine;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Which encodings the decoder takes: all compressed ones, and random 32-bit ones, against the listings
- * of the manual. What floating point and CSRs accept is decided when they run (test_fp_exec.c).
+ * Which encodings the decoder takes: all compressed ones, and random 32-bit ones, against the
+ * listings of the manual. What floating point and CSRs accept is decided when they run (test_fp_exec.c).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ static const uint32_t by_opcode[] = {
 	0x43, 0x47, 0x4b, 0x4f, 0x53,	/* floating point */
 };
 static const uint32_t by_funct3[] = {
-	0x0003, 0x1003, 0x2003, 0x3003, 0x4003, 0x5003, 0x6003,	/* loads */
+	0x0003, 0x1003, 0x2003, 0x3003, 0x4003, 0x5003, 0x6003, /* loads */
 	0x0023, 0x1023, 0x2023, 0x3023, 0x2007, 0x3007, 0x2027, 0x3027,
 	0x0013, 0x2013, 0x3013, 0x4013, 0x6013, 0x7013, 0x001b,	/* immediates */
 	0x0063, 0x1063, 0x4063, 0x5063, 0x6063, 0x7063, 0x0067,	/* branches, jalr */
