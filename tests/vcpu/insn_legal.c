@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Which encodings the decoder takes: all compressed ones, and random 32-bit ones, against the
- * listings of the manual. What floating point and CSRs accept is decided when they run (test_fp_exec.c).
+ * listings of the manual. What floating point and CSRs accept is decided when they run
+ * (test_fp_exec.c).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +34,7 @@ static const uint32_t by_funct3[] = {
 	0x0023, 0x1023, 0x2023, 0x3023, 0x2007, 0x3007, 0x2027, 0x3027,
 	0x0013, 0x2013, 0x3013, 0x4013, 0x6013, 0x7013, 0x001b,	/* immediates */
 	0x0063, 0x1063, 0x4063, 0x5063, 0x6063, 0x7063, 0x0067,	/* branches, jalr */
-	0x000f, 0x100f,						/* fences: other fields ignored */
+	0x000f, 0x100f,						/* fences, any fields */
 	0x1073, 0x2073, 0x3073, 0x5073, 0x6073, 0x7073,		/* CSRs */
 };
 static const uint32_t by_funct6[] = { 0x1013, 0x5013, 0x40005013 }; /* slli, srli, srai */
