@@ -208,7 +208,7 @@ int vd_mem_remove_slot(struct vd_mem *mem, uint32_t id);
 
 /* ---- lookup -------------------------------------------------------------------------------- */
 
-/** struct vd_mem_hint - where a thread found something last; the caller's own, zeroed at first */
+/** struct vd_mem_hint - where something was found last; one a thread and space, zeroed at first */
 struct vd_mem_hint {
 	uint64_t generation;
 	uint32_t index;
@@ -216,7 +216,7 @@ struct vd_mem_hint {
 
 /**
  * vd_mem_find() - the slot that holds a guest physical address
- * @hint: one a thread, tried first; may be NULL
+ * @hint: tried first; may be NULL
  *
  * Inside a read section of the environment. Lock-free; takes about as long among 32768 slots as
  * among one, up to cache misses.

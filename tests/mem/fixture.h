@@ -125,6 +125,7 @@ struct ear {
 	struct vd_listener listener;
 	struct vd_invalidation starts[HEARD_MAX], ends[HEARD_MAX];
 	unsigned start_count, end_count, release_count;
+	_Atomic unsigned ended; /* end_count for other threads */
 	int answer;
 	bool young;
 };
@@ -144,6 +145,7 @@ static inline void ear_end(struct vd_listener *listener, const struct vd_invalid
 	struct ear *ear = (struct ear *)listener;
 
 	ear->ends[ear->end_count++ % HEARD_MAX] = *event;
+	atomic_fetch_add(&ear->ended, 1);
 }
 
 static inline bool ear_clear_young(struct vd_listener *listener,

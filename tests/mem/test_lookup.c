@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <pthread.h>
+#include <sched.h>
+
 #include "fixture.h"
 
 static uint32_t find_id(struct fixture *f, uint64_t gpa, struct vd_mem_hint *hint)
@@ -62,6 +65,73 @@ static void test_hint(void **state)
 	fixture_close(&f);
 }
 
+/* Not even looked at: its index may be far outside the arrays of this set. */
+static void test_hint_of_a_larger_set(void **state)
+{
+	struct vd_mem_hint hint;
+	struct fixture f;
+	uint32_t id;
+
+	(void)state;
+	fixture_open(&f);
+	id = add_ram(&f, 0, 0, PAGE);
+	hint = (struct vd_mem_hint){vd_mem_generation(f.mem) - 1, UINT32_MAX};
+	assert_int_equal(find_id(&f, 5, &hint), id);
+	assert_int_equal(hint.index, 0);
+	fixture_close(&f);
+}
+
+/* ---- readers and removals ---- */
+
+struct hold {
+	struct fixture f;
+	struct ear ear;
+	uint32_t id;
+	_Atomic uint32_t found;
+};
+
+static void *hold_thread(void *argument)
+{
+	struct hold *hold = argument;
+	const struct vd_env *env = hold->f.env;
+	const struct vd_slot *slot;
+
+	env->read_enter(env);
+	slot = vd_mem_find(hold->f.mem, (vd_gpa){0}, NULL);
+	assert_non_null(slot);
+	atomic_store(&hold->found, 1);
+	env->wake(env, &hold->found);
+	while (slot->valid)
+		sched_yield();
+	/* it is being removed; as long as we look at it, it stays, and the event does not end */
+	for (unsigned i = 0; i < 2000; i++) {
+		assert_int_equal(slot->config.size, PAGE);
+		assert_int_equal(atomic_load(&hold->ear.ended), 0);
+		sched_yield();
+	}
+	env->read_leave(env);
+	return NULL;
+}
+
+static void test_removal_waits_for_readers(void **state)
+{
+	struct hold hold = {.found = 0};
+	pthread_t thread;
+
+	(void)state;
+	fixture_open(&hold.f);
+	ear_open(&hold.ear, &hold.f);
+	hold.id = add_ram(&hold.f, 0, 0, PAGE);
+	assert_int_equal(pthread_create(&thread, NULL, hold_thread, &hold), 0);
+	while (!atomic_load(&hold.found))
+		hold.f.env->wait(hold.f.env, &hold.found, 0);
+	assert_int_equal(vd_mem_remove_slot(hold.f.mem, hold.id), 0);
+	assert_int_equal(hold.ear.end_count, 1);
+	pthread_join(thread, NULL);
+	ear_close(&hold.ear, &hold.f);
+	fixture_close(&hold.f);
+}
+
 static int stop_at_second(void *context, const struct vd_slot *slot)
 {
 	unsigned *calls = context;
@@ -112,6 +182,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_find_at_the_edges),
 		cmocka_unit_test(test_hint),
+		cmocka_unit_test(test_hint_of_a_larger_set),
+		cmocka_unit_test(test_removal_waits_for_readers),
 		cmocka_unit_test(test_each_stops),
 		cmocka_unit_test(test_generation_moves),
 	};

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <pthread.h>
+#include <sched.h>
+
 #include "fixture.h"
 
 static void test_create_and_ask(void **state)
@@ -164,6 +167,80 @@ static void test_destroy_releases_mirrors(void **state)
 	assert_int_equal(ear.release_count, 1);
 }
 
+struct traffic {
+	struct fixture f;
+	_Atomic bool stop;
+};
+
+static void *traffic_thread(void *argument)
+{
+	struct traffic *traffic = argument;
+
+	while (!atomic_load(&traffic->stop)) {
+		assert_int_equal(vd_host_object_discard(traffic->f.ram, 0, PAGE, true), 0);
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* Spaces come and go while host memory changes: each event ends where it started, or not at all. */
+static void test_destroy_among_events(void **state)
+{
+	struct traffic traffic = {.stop = false};
+	struct vd_mem_config config;
+	struct vd_slot_config slot;
+	pthread_t thread;
+
+	(void)state;
+	fixture_open(&traffic.f);
+	config = (struct vd_mem_config){.env = traffic.f.env, .host = traffic.f.host};
+	slot = ram_slot(&traffic.f, 0, 0, PAGE);
+	assert_int_equal(pthread_create(&thread, NULL, traffic_thread, &traffic), 0);
+	for (unsigned i = 0; i < 200; i++) {
+		struct vd_mem *mem;
+
+		assert_int_equal(vd_mem_create(&config, &mem, NULL), 0);
+		assert_int_equal(vd_mem_add_slot(mem, &slot, NULL, NULL), 0);
+		sched_yield();
+		vd_mem_destroy(mem);
+	}
+	atomic_store(&traffic.stop, true);
+	pthread_join(thread, NULL);
+	fixture_close(&traffic.f);
+}
+
+static struct fixture *late_fixture;
+static struct vd_invalidation late_event;
+
+/* Stands in for another thread: an event starts at the one point of a destroy where it hurts. */
+static void start_event_at_wake(const struct vd_env *env, _Atomic uint32_t *word)
+{
+	struct fixture *f = late_fixture;
+
+	late_fixture = NULL;
+	vd_env_hosted()->wake(env, word);
+	if (f)
+		assert_int_equal(vd_notifier_start(vd_host_notifier(f->host), &late_event), 0);
+}
+
+/* An event that starts when the space hears no more, but is registered still, never ends for it. */
+static void test_event_in_the_middle_of_destroy(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	add_ram(&f, 0, 0, PAGE);
+	late_event = (struct vd_invalidation){.object = f.ram, .length = PAGE, .blockable = true};
+	f.test.env.wake = start_event_at_wake;
+	late_fixture = &f;
+	vd_mem_destroy(f.mem);
+	assert_null(late_fixture);
+	vd_notifier_end(vd_host_notifier(f.host), &late_event);
+	f.mem = NULL;
+	fixture_close(&f);
+}
+
 static void test_create_over_a_dead_host(void **state)
 {
 	struct vd_mem_config config;
@@ -191,6 +268,8 @@ int main(void)
 		cmocka_unit_test(test_host_dies_first),
 		cmocka_unit_test(test_slots_keep_objects),
 		cmocka_unit_test(test_destroy_releases_mirrors),
+		cmocka_unit_test(test_destroy_among_events),
+		cmocka_unit_test(test_event_in_the_middle_of_destroy),
 		cmocka_unit_test(test_create_over_a_dead_host),
 	};
 
