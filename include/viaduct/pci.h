@@ -5,8 +5,17 @@
  * Two halves that meet only through vfio.h. The *function* is the device's side: configuration space with write masks,
  * capabilities, the MSI-X vector count; it turns a device author's BAR operations into a struct vd_device whose
  * VD_REGION_CONFIG behaves like vfio-pci's. The *host bridge* is the VMM's side: ECAM, BAR sizing and
- * placement in the guest's slots, direct mapping, MSI and MSI-X tables emulated for the guest.
- * (PCI Local Bus 3.0, PCI Express Base 4.0 chapter 7.)
+ * placement in the guest's slots, direct mapping, MSI-X tables emulated for the guest.
+ * (PCI Local Bus 3.0, PCI Bus Power Management 1.2, PCI Express Base 4.0 chapter 7.)
+ *
+ * Lock order of the bridge, outermost first:
+ *
+ *	bridge lock -> mem's update lock and what listeners take -> device lock -> MSI-X lock -> @msi
+ *
+ * The bridge lock is held by configuration accesses, plug, unplug and reset, also while slots leave. That waits for
+ * guest accesses to the slots that leave, so no operation of a BAR's slots takes the bridge lock: they take the
+ * device's or the MSI-X lock only. Those of the ECAM slot do take it; it leaves in vd_pci_host_destroy() only, without
+ * the lock. A device that raises an interrupt holds its own lock and takes the MSI-X lock, nothing above it.
  */
 #ifndef VIADUCT_PCI_H
 #define VIADUCT_PCI_H
@@ -19,19 +28,31 @@ extern "C" {
 
 /* ---- the function: for device authors ------------------------------------------------------ */
 
+/** VD_PCI_BARS - base address registers of a type 0 header */
+#define VD_PCI_BARS 6u
+/** VD_PCI_MSIX_MAX - most vectors that MSI-X can have (PCI 3.0, 6.8.2.3) */
+#define VD_PCI_MSIX_MAX 2048u
+
+/**
+ * struct vd_pci_identity - what the read-only part of the header says (PCI 3.0, 6.2.1)
+ * @class_code: 24 bits: class, subclass, programming interface
+ */
 struct vd_pci_identity {
 	uint16_t vendor, device, subsystem_vendor, subsystem;
-	uint32_t class_code; /* 24 bits: class, subclass, programming interface */
+	uint32_t class_code;
 	uint8_t revision;
 };
 
+/** VD_PCI_BAR_64 - the BAR uses up the next index as well */
 #define VD_PCI_BAR_64 1u
+/** VD_PCI_BAR_PREFETCH - reads have no side effects, writes may be combined */
 #define VD_PCI_BAR_PREFETCH 2u
 
 /**
  * struct vd_pci_bar - one memory BAR
- * @size: power of two, >= 16; a 64-bit BAR uses up the next index
- * @mappable: areas that the guest may map directly (see struct vd_region); none: all trapped
+ * @size: power of two, >= 16, at most 2 GiB without VD_PCI_BAR_64; 0: there is none
+ * @flags: VD_PCI_BAR_64, VD_PCI_BAR_PREFETCH
+ * @area_count, @areas: areas that the guest may map directly (see struct vd_region); none: all trapped
  */
 struct vd_pci_bar {
 	uint64_t size;
@@ -42,11 +63,17 @@ struct vd_pci_bar {
 
 /**
  * struct vd_pci_function_config - a PCI device to be
+ * @env, @host, @space, @name: as in struct vd_device_config
+ * @identity, @bars: as above
  * @ops, @context: for BAR accesses, reset (also by FLR), quiesce ... ; VD_REGION_CONFIG is handled here and never
  *	reaches them. Save and load of configuration space are done here too, around the device's own
  * @msix_vectors: 0 for none; the table and PBA get room in BAR @msix_bar at @msix_offset (page-aligned, with
- *	whole pages of their own: table first, PBA in the next page). Accesses there read as zero: the VMM emulates the table
- * @bus_master: called when the command register's bus master bit changes; optional
+ *	whole pages of their own: table first, PBA in the next page). Accesses there read as zero: the VMM emulates the
+ *	table
+ * @intx: the function has an INTA pin
+ * @bus_master: called when the command register's bus master bit changes, with the device's lock held; optional
+ *
+ * Everything is copied but what @ops and @context point at.
  */
 struct vd_pci_function_config {
 	const struct vd_env *env;
@@ -54,7 +81,7 @@ struct vd_pci_function_config {
 	struct vd_dma_space *space;
 	const char *name;
 	struct vd_pci_identity identity;
-	struct vd_pci_bar bars[6];
+	struct vd_pci_bar bars[VD_PCI_BARS];
 	unsigned msix_vectors, msix_bar;
 	uint32_t msix_offset;
 	bool intx;
@@ -63,21 +90,40 @@ struct vd_pci_function_config {
 	void (*bus_master)(void *context, bool on);
 };
 
-/** vd_pci_function_create() - Return: 0 and a device; -EINVAL with the reason in @error; -ENOMEM. */
+/**
+ * vd_pci_function_create() - a PCI Express endpoint
+ *
+ * Capabilities: power management (D0 and D3hot, no reset between them), MSI-X, PCI Express with function-level reset. Any
+ * reset puts configuration space back to power-on values as well.
+ *
+ * Whoever writes the FLR bit through the device's configuration region resets the device's state at once, with the
+ * device's lock held: mirrors of its BARs are not emptied then. Users that map BARs call vd_device_reset() in place of
+ * forwarding such a write, as the bridge below does.
+ *
+ * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, or MSI-X where it does not
+ *	fit or meets a mappable area; -ENOMEM; what vd_device_create() returns.
+ */
 int vd_pci_function_create(const struct vd_pci_function_config *config, struct vd_device **device,
 			   struct vd_error *error);
 
 /* ---- the host bridge: for VMMs ---------------------------------------------------------------- */
 
+/** VD_PCI_SLOTS - device numbers of a bus */
+#define VD_PCI_SLOTS 32u
+
 struct vd_pci_host;
 
 /**
  * struct vd_pci_host_config
- * @ecam: guest address of configuration space, 1 MiB a bus, @buses of them
- * @low, @low_size: window for 32-bit BARs; @high, @high_size: for 64-bit ones (guest address = bus address)
+ * @env, @mem: as everywhere; the address space that configuration space and BARs appear in
+ * @ecam: guest address of configuration space, 1 MiB a bus, @buses of them (1 to 256)
+ * @low, @low_size: window for BARs below 4 GiB; @high, @high_size: for 64-bit prefetchable ones; a size of 0: no such
+ *	window (guest address = bus address). Page-aligned, apart. They belong to the bridge as a whole: where no BAR is, a
+ *	slot reads as all ones, so nothing else can be put there
  * @direct: map mappable areas into the guest; false: trap everything ("--no-direct-mmio")
- * @msi: deliver a message-signalled interrupt; any thread, a device lock may be held
- * @access_begin/@access_end: around slot updates made on a guest's configuration write; may be NULL
+ * @msi: deliver a message-signalled interrupt; any thread; a device's lock and an MSI-X lock may be held: must not call
+ *	this floor or a device
+ * @context: for @msi
  */
 struct vd_pci_host_config {
 	const struct vd_env *env;
@@ -93,33 +139,90 @@ struct vd_pci_host_config {
 	void *context;
 };
 
+/**
+ * vd_pci_host_create() - an empty bus
+ * Return: 0; with the reason in @error: -EINVAL @buses, windows or alignment; -EEXIST a slot is in the way;
+ *	-EOVERFLOW beyond the guest's address bits; -ENOMEM.
+ */
 int vd_pci_host_create(const struct vd_pci_host_config *config, struct vd_pci_host **host,
 		       struct vd_error *error);
-void vd_pci_host_destroy(struct vd_pci_host *host);
 /**
- * vd_pci_host_plug() - put a device at bus 0, @slot (0..31), function 0; BARs get placed as firmware would, and
- * memory decoding is left off. Takes a reference.
- * Return: 0, -EBUSY slot taken, -ENOSPC windows full, -ENOMEM.
+ * vd_pci_host_destroy() - unplug everything, give up windows and configuration space
+ *
+ * No guest access may come any more; nothing can fail: memory that is short is asked for again. NULL is ignored.
+ */
+void vd_pci_host_destroy(struct vd_pci_host *host);
+
+/**
+ * vd_pci_host_plug() - put a device at bus 0, @slot (0..31), function 0
+ *
+ * BARs get placed as firmware would, and memory decoding is left off. Takes a reference. The device is a stranger:
+ * what it says about itself is checked here.
+ *
+ * Return: 0; with the reason in @error and nothing changed: -EINVAL @slot, or not a device that can be on this bus;
+ *	-EBUSY slot taken; -ENOSPC windows full; -ENOMEM; an error of the device's own.
  */
 int vd_pci_host_plug(struct vd_pci_host *host, struct vd_device *device, unsigned slot,
 		     struct vd_error *error);
-/** vd_pci_host_unplug() - remove; its BARs leave every mirror first */
+/**
+ * vd_pci_host_unplug() - remove; its BARs leave every mirror first
+ * Return: 0; -ENOENT no device there; -ENOMEM with nothing changed.
+ */
 int vd_pci_host_unplug(struct vd_pci_host *host, unsigned slot);
 
+/**
+ * struct vd_pci_area_info - a part of a BAR
+ * @slot, @bar: whose
+ * @offset, @size: within the BAR
+ * @gpa: where the guest sees it; 0 if it does not
+ * @placed: the guest sees it now
+ * @direct: mapped into the guest (when placed)
+ * @reason: why it is trapped; NULL if direct
+ * @absent: why it is not placed; NULL if it is
+ */
 struct vd_pci_area_info {
 	unsigned slot, bar;
 	uint64_t offset, size;
-	vd_gpa gpa;	    /* 0 if not placed */
+	vd_gpa gpa;
 	bool placed, direct;
-	const char *reason; /* why trapped; NULL if direct */
+	const char *reason;
+	const char *absent;
 };
-/** vd_pci_host_each_area() - where BARs are and why some are trapped; stops when @fn returns non-zero */
+/**
+ * vd_pci_host_each_area() - where BARs are and why some are trapped; stops when @fn returns non-zero
+ *
+ * @fn is called with the bridge's lock held: it must not call the bridge.
+ * Return: what the last @fn returned, else 0.
+ */
 int vd_pci_host_each_area(struct vd_pci_host *host,
 			  int (*fn)(void *context, const struct vd_pci_area_info *area),
 			  void *context);
-/** vd_pci_host_reset() - the whole bus, as at power-on */
+/** vd_pci_host_reset() - the whole bus, as at power-on, with BARs placed as at plug time */
 void vd_pci_host_reset(struct vd_pci_host *host);
+/** vd_pci_host_direct_pages() - pages of the guest that are device memory now; lock-free */
 uint64_t vd_pci_host_direct_pages(const struct vd_pci_host *host);
+
+/**
+ * struct vd_pci_host_stats - counted since creation
+ * @config_reads, @config_writes: guest accesses to configuration space
+ * @config_dropped: writes that were not carried out for lack of memory
+ * @placed, @removed: BARs that appeared in and left the guest's address space
+ * @outside: BARs found enabled at an address outside the windows
+ * @conflicts: BARs found enabled on top of another one
+ * @failed: BARs that could not be placed (memory, slots); tried again at the next change
+ * @function_resets: function-level resets by the guest
+ * @absent_reads: reads of windows where no BAR is
+ * @messages: MSI-X messages delivered
+ * @messages_dropped: raised while MSI-X was off
+ */
+struct vd_pci_host_stats {
+	uint64_t config_reads, config_writes, config_dropped;
+	uint64_t placed, removed, outside, conflicts, failed;
+	uint64_t function_resets, absent_reads;
+	uint64_t messages, messages_dropped;
+};
+/** vd_pci_host_stats() - a copy, as of now */
+void vd_pci_host_stats(struct vd_pci_host *host, struct vd_pci_host_stats *stats);
 
 #ifdef __cplusplus
 }

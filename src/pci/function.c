@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The device's side of PCI: between a device author's operations and the device core. All under the device's lock. */
+#include <string.h>
+
+#include "pci/config.h"
+
+/* Saved state starts with this; the last digit is the version. */
+#define STATE_MAGIC UINT64_C(0x3149435044564956)
+
+struct function {
+	const struct vd_env *env;
+	const struct vd_device_ops *ops;
+	void *context;
+	void (*bus_master)(void *context, bool on);
+	struct vd_pci_config space;
+	/* Where the MSI-X table and PBA are, whole pages; empty without MSI-X. */
+	unsigned msix_bar;
+	uint64_t msix_offset, msix_size;
+};
+
+static void tell_bus_master(struct function *fn)
+{
+	if (fn->bus_master)
+		fn->bus_master(fn->context, vd_pci_config_bus_master(&fn->space));
+}
+
+static bool is_msix(const struct function *fn, unsigned region, uint64_t offset, size_t length)
+{
+	return fn->msix_size && region == fn->msix_bar &&
+	       vd_ranges_overlap(offset, length, fn->msix_offset, fn->msix_size);
+}
+
+static int function_read(void *context, unsigned region, uint64_t offset, void *data, size_t length)
+{
+	struct function *fn = context;
+
+	if (region == VD_REGION_CONFIG) {
+		vd_pci_config_read(&fn->space, offset, data, length);
+		return 0;
+	}
+	if (is_msix(fn, region, offset, length)) {
+		memset(data, 0, length);
+		return 0;
+	}
+	return fn->ops->read(fn->context, region, offset, data, length);
+}
+
+static void function_reset(void *context, enum vd_reset_kind kind)
+{
+	struct function *fn = context;
+	bool before = vd_pci_config_bus_master(&fn->space);
+
+	vd_pci_config_reset(&fn->space);
+	if (before)
+		tell_bus_master(fn);
+	if (fn->ops->reset)
+		fn->ops->reset(fn->context, kind);
+}
+
+static int function_write(void *context, unsigned region, uint64_t offset, const void *data,
+			  size_t length)
+{
+	struct function *fn = context;
+	unsigned events;
+
+	if (is_msix(fn, region, offset, length))
+		return 0;
+	if (region != VD_REGION_CONFIG)
+		return fn->ops->write(fn->context, region, offset, data, length);
+	events = vd_pci_config_write(&fn->space, offset, data, length);
+	if (events & VD_PCI_EVENT_RESET)
+		function_reset(fn, VD_RESET_FUNCTION);
+	if (events & VD_PCI_EVENT_BUS_MASTER)
+		tell_bus_master(fn);
+	return 0;
+}
+
+static int function_quiesce(void *context)
+{
+	struct function *fn = context;
+
+	return fn->ops->quiesce ? fn->ops->quiesce(fn->context) : 0;
+}
+
+static void function_resume(void *context)
+{
+	struct function *fn = context;
+
+	if (fn->ops->resume)
+		fn->ops->resume(fn->context);
+}
+
+static int function_save(void *context, struct vd_stream *stream)
+{
+	struct function *fn = context;
+
+	vd_stream_put_u64(stream, STATE_MAGIC);
+	vd_stream_put(stream, fn->space.bytes, sizeof(fn->space.bytes));
+	return fn->ops->save ? fn->ops->save(fn->context, stream) : 0;
+}
+
+/* Configuration space changes last: the device's own state is what may turn out to be bad. */
+static int function_load(void *context, struct vd_stream *stream)
+{
+	struct function *fn = context;
+	uint8_t saved[sizeof(fn->space.bytes)];
+	int rc;
+
+	if (vd_stream_get_u64(stream) != STATE_MAGIC)
+		return -EINVAL;
+	vd_stream_get(stream, saved, sizeof(saved));
+	if (stream->failed || memcmp(saved, fn->space.initial, PCI_COMMAND))
+		return -EINVAL;
+	rc = fn->ops->load ? fn->ops->load(fn->context, stream) : 0;
+	if (rc)
+		return rc;
+	if (vd_pci_config_load(&fn->space, saved) & VD_PCI_EVENT_BUS_MASTER)
+		tell_bus_master(fn);
+	return 0;
+}
+
+static void function_poll(void *context)
+{
+	struct function *fn = context;
+
+	if (fn->ops->poll)
+		fn->ops->poll(fn->context);
+}
+
+static void function_release(void *context)
+{
+	struct function *fn = context;
+
+	if (fn->ops->release)
+		fn->ops->release(fn->context);
+	fn->env->release(fn->env, fn, sizeof(*fn));
+}
+
+static const struct vd_device_ops function_ops = {
+	.read = function_read,
+	.write = function_write,
+	.reset = function_reset,
+	.quiesce = function_quiesce,
+	.resume = function_resume,
+	.save = function_save,
+	.load = function_load,
+	.poll = function_poll,
+	.release = function_release,
+};
+
+/* ---- checks ---- */
+
+static int check_areas(const struct vd_pci_function_config *config, unsigned i,
+		       struct vd_error *error)
+{
+	const struct vd_pci_bar *bar = &config->bars[i];
+	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(config->host)) - 1;
+
+	if (bar->area_count > VD_REGION_AREAS_MAX)
+		return vd_error_set(error, -EINVAL, "%s: BAR %u has more than %u mappable areas",
+				    config->name, i, VD_REGION_AREAS_MAX);
+	for (unsigned a = 0; a < bar->area_count; a++) {
+		const struct vd_region_area *area = &bar->areas[a];
+
+		if (!area->size || (area->offset | area->size) & page_mask ||
+		    area->offset > bar->size || area->size > bar->size - area->offset)
+			return vd_error_set(error, -EINVAL,
+					    "%s: mappable area %u of BAR %u is no pages of the BAR",
+					    config->name, a, i);
+	}
+	return 0;
+}
+
+static int check_bar(const struct vd_pci_function_config *config, unsigned i,
+		     struct vd_error *error)
+{
+	const struct vd_pci_bar *bar = &config->bars[i];
+	bool is_64 = bar->flags & VD_PCI_BAR_64;
+
+	if (bar->size < 16 || bar->size & (bar->size - 1) || (!is_64 && bar->size > UINT32_C(1) << 31))
+		return vd_error_set(error, -EINVAL,
+				    "%s: BAR %u has %llu bytes: a power of two from 16 to 2^%u is needed",
+				    config->name, i, (unsigned long long)bar->size, is_64 ? 63u : 31u);
+	if (bar->flags & ~(VD_PCI_BAR_64 | VD_PCI_BAR_PREFETCH))
+		return vd_error_set(error, -EINVAL, "%s: unknown flags of BAR %u", config->name, i);
+	if (is_64 && (i + 1 == VD_PCI_BARS || config->bars[i + 1].size))
+		return vd_error_set(error, -EINVAL, "%s: 64-bit BAR %u needs BAR %u as well",
+				    config->name, i, i + 1);
+	return check_areas(config, i, error);
+}
+
+/* The pages of table and PBA: @size of them from config->msix_offset on. */
+static int check_msix(const struct vd_pci_function_config *config, uint64_t *size,
+		      struct vd_error *error)
+{
+	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(config->host)) - 1;
+	uint64_t table = (vd_pci_msix_table_size(config->msix_vectors) + page_mask) & ~page_mask;
+	const struct vd_pci_bar *bar;
+
+	*size = 0;
+	if (!config->msix_vectors)
+		return 0;
+	if (config->msix_vectors > VD_PCI_MSIX_MAX || config->msix_bar >= VD_PCI_BARS)
+		return vd_error_set(error, -EINVAL, "%s: MSI-X has 1 to %u vectors, in BAR 0 to 5",
+				    config->name, VD_PCI_MSIX_MAX);
+	bar = &config->bars[config->msix_bar];
+	*size = table + page_mask + 1;
+	if (config->msix_offset & page_mask || config->msix_offset > bar->size ||
+	    *size > bar->size - config->msix_offset)
+		return vd_error_set(error, -EINVAL,
+				    "%s: MSI-X needs %llu bytes at a page boundary inside BAR %u",
+				    config->name, (unsigned long long)*size, config->msix_bar);
+	for (unsigned a = 0; a < bar->area_count; a++) {
+		if (vd_ranges_overlap(bar->areas[a].offset, bar->areas[a].size, config->msix_offset,
+				      *size))
+			return vd_error_set(error, -EINVAL,
+					    "%s: a mappable area holds the MSI-X table or PBA",
+					    config->name);
+	}
+	return 0;
+}
+
+static int check_config(const struct vd_pci_function_config *config, struct vd_error *error)
+{
+	if (!config->ops || !config->ops->read || !config->ops->write)
+		return vd_error_set(error, -EINVAL, "%s: a PCI function needs read and write",
+				    config->name);
+	if (config->identity.vendor == 0xffff || config->identity.class_code >> 24)
+		return vd_error_set(error, -EINVAL, "%s: vendor ffff or more than 24 bits of class",
+				    config->name);
+	for (unsigned i = 0; i < VD_PCI_BARS; i++) {
+		int rc = config->bars[i].size ? check_bar(config, i, error) : 0;
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- creation ---- */
+
+static void describe_regions(const struct vd_pci_function_config *config,
+			     struct vd_region regions[VD_REGION_COUNT])
+{
+	static const char *const names[VD_PCI_BARS] = {"BAR 0", "BAR 1", "BAR 2",
+						       "BAR 3", "BAR 4", "BAR 5"};
+
+	for (unsigned i = 0; i < VD_PCI_BARS; i++) {
+		const struct vd_pci_bar *bar = &config->bars[i];
+		struct vd_region *region = &regions[VD_REGION_BAR0 + i];
+
+		if (!bar->size)
+			continue;
+		region->name = names[i];
+		region->size = bar->size;
+		region->flags = VD_REGION_READ | VD_REGION_WRITE;
+		if (bar->area_count)
+			region->flags |= VD_REGION_MMAP;
+		if (bar->flags & VD_PCI_BAR_PREFETCH)
+			region->flags |= VD_REGION_PREFETCH;
+		region->area_count = bar->area_count;
+		memcpy(region->areas, bar->areas, sizeof(region->areas));
+	}
+	regions[VD_REGION_CONFIG] = (struct vd_region){
+		.name = "configuration space",
+		.size = PCI_CFG_SPACE_EXP_SIZE,
+		.flags = VD_REGION_READ | VD_REGION_WRITE,
+	};
+}
+
+static int create_device(const struct vd_pci_function_config *config, struct function *fn,
+			 struct vd_device **device, struct vd_error *error)
+{
+	struct vd_region regions[VD_REGION_COUNT] = {0};
+	unsigned irqs[VD_IRQ_COUNT] = {
+		[VD_IRQ_INTX] = config->intx,
+		[VD_IRQ_MSIX] = config->msix_vectors,
+	};
+	struct vd_device_config core = {
+		.env = config->env,
+		.host = config->host,
+		.space = config->space,
+		.name = config->name,
+		.ops = &function_ops,
+		.context = fn,
+		.regions = regions,
+		.irqs = irqs,
+	};
+
+	describe_regions(config, regions);
+	return vd_device_create(&core, device, error);
+}
+
+int vd_pci_function_create(const struct vd_pci_function_config *config, struct vd_device **device,
+			   struct vd_error *error)
+{
+	const struct vd_env *env = config->env;
+	struct function *fn;
+	uint64_t msix_size;
+	int rc = check_config(config, error);
+
+	if (!rc)
+		rc = check_msix(config, &msix_size, error);
+	if (rc)
+		return rc;
+	fn = vd_env_allocate(env, "pci.function", sizeof(*fn), _Alignof(struct function));
+	if (!fn)
+		return vd_error_set(error, -ENOMEM, "no memory for PCI function %s", config->name);
+	fn->env = env;
+	fn->ops = config->ops;
+	fn->context = config->context;
+	fn->bus_master = config->bus_master;
+	fn->msix_bar = config->msix_bar;
+	fn->msix_offset = config->msix_offset;
+	fn->msix_size = msix_size;
+	vd_pci_config_init(&fn->space, config);
+	rc = create_device(config, fn, device, error);
+	if (rc)
+		env->release(env, fn, sizeof(*fn));
+	return rc;
+}
