@@ -21,6 +21,7 @@
 
 #define FIRST_SEED UINT64_C(0x1570)
 #define ITEMS 800
+#define SKIPPED 77 /* the exit status by which meson counts a test as skipped */
 
 static const struct insn_setting settings[] = {
 	{ INSN_BARE, false, false },
@@ -103,10 +104,6 @@ static void explain(uint64_t seed, unsigned int kinds)
 
 static void check(unsigned int kinds, unsigned int programs)
 {
-	if (!insn_qemu_available()) {
-		print_message("qemu-riscv64 is not installed (Debian package qemu-user)\n");
-		skip();
-	}
 	for (unsigned int i = 0; i < programs; i++) {
 		uint64_t seed = FIRST_SEED + i;
 
@@ -178,8 +175,8 @@ static int run_one(uint64_t seed, unsigned int kinds, unsigned int setting)
 	void *state = (void *)&settings[setting];
 	bool same;
 
-	if (!insn_qemu_available() || set_up(&state))
-		return 77;
+	if (set_up(&state))
+		return 1;
 	same = agrees(seed, kinds, ITEMS);
 	if (!same)
 		explain(seed, kinds);
@@ -206,6 +203,10 @@ int main(int argc, char **argv)
 	};
 #undef IN
 
+	if (!insn_qemu_available()) {
+		print_message("skipped: qemu-riscv64 is not installed (Debian package qemu-user)\n");
+		return SKIPPED;
+	}
 	if (argc == 4)
 		return run_one(strtoull(argv[1], NULL, 0), (unsigned int)strtoul(argv[2], NULL, 0),
 			       (unsigned int)strtoul(argv[3], NULL, 0) % SETTINGS);
