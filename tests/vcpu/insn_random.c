@@ -204,7 +204,7 @@ int main(int argc, char **argv)
 #undef IN
 
 	if (!insn_qemu_available()) {
-		print_message("skipped: qemu-riscv64 is not installed (Debian package qemu-user)\n");
+		print_message("skipped: qemu-riscv64 is not installed (Debian: qemu-user)\n");
 		return SKIPPED;
 	}
 	if (argc == 4)
