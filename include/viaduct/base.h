@@ -79,7 +79,9 @@ int vd_error_set(struct vd_error *error, int code, const char *format, ...)
 
 enum vd_log_level { VD_LOG_ERROR, VD_LOG_WARNING, VD_LOG_INFO, VD_LOG_DEBUG };
 
-/** enum vd_trace_event - what an environment may want to be told of, as bits; arguments in brackets */
+/**
+ * enum vd_trace_event - what an environment may want to be told of, as bits; arguments in brackets
+ */
 enum vd_trace_event {
 	VD_TRACE_FAULT = 1, /* second-stage fault handled (gpa, access, bytes mapped) */
 	VD_TRACE_ZAP = 2,   /* leaves dropped (gpa, length, leaves) */

@@ -24,7 +24,7 @@ extern "C" {
 struct vd_host;
 struct vd_host_object;
 
-/* ---- the notifier chain ------------------------------------------------------------------ */
+/* ---- the notifier chain ---------------------------------------------- */
 
 enum vd_invalidate_reason {
 	VD_INVALIDATE_UNMAP,	/* the memory goes away */
@@ -58,7 +58,8 @@ struct vd_listener;
  * struct vd_listener_ops - a mirror of the memory map
  * @invalidate_start: drop everything cached of the range and return only when nobody uses it any
  *	more. 0, or -EAGAIN if it would have to sleep and @event is not blockable
- * @invalidate_end: the change is done (or was given up); what comes in now is the new state. Optional
+ * @invalidate_end: the change is done (or was given up); what comes in now is the new state.
+ *	Optional
  * @clear_young: forget that the range was used; true if it had been. Optional
  * @test_young: true if the range was used since the last clear. Optional
  * @release: the memory dies as a whole: drop everything and fault nothing in again. Optional
@@ -103,21 +104,24 @@ struct vd_active_range {
 /**
  * struct vd_notifier - a chain of listeners and the retry protocol
  *
- * Who installs a translation: (1) seq = vd_notifier_begin(), (2) looks the page up, (3) under its own
- * lock, asks vd_notifier_retry(); if true it installs nothing, drops its lock, may call
- * vd_notifier_wait(), and starts again. The range is entered into @ranges before listeners are called: a
- * leaf installed after a passed check is seen by the listener's zap, which takes the same lock.
- * At the end @seq is raised before the range is dropped: who no longer sees the range sees that @seq moved.
+ * Who installs a translation: (1) seq = vd_notifier_begin(), (2) looks the page up, (3) under its
+ * own lock, asks vd_notifier_retry(); if true it installs nothing, drops its lock, may call
+ * vd_notifier_wait(), and starts again. The range is entered into @ranges before listeners are
+ * called: a leaf installed after a passed check is seen by the listener's zap, which takes the same
+ * lock. At the end @seq is raised before the range is dropped: who no longer sees the range sees
+ * that @seq moved.
  *
- * Any number of invalidations may be active at once, overlapping or not, on any threads. @lock is never
- * held while a listener is called. It comes after every other lock, so any function here but register,
- * unregister, wait and (if blockable) start may be called with locks held that no listener takes.
+ * Any number of invalidations may be active at once, overlapping or not, on any threads. @lock is
+ * never held while a listener is called. It comes after every other lock, so any function here but
+ * register, unregister, wait and (if blockable) start may be called with locks held that no
+ * listener takes.
  *
- * Who only touches memory and installs nothing (a guest accessor, the guard of a DMA) does the same in a read
- * section of the environment: enter, (1), (2), (3), touch, leave; the section takes the place of the lock. For that a
- * listener of the chain must call env->synchronize() in its invalidate_start: who passed (3) before the range was
- * entered has left before the memory changes, who comes later does not pass (3). Such a listener answers
- * -EAGAIN to an event that is not blockable.
+ * Who only touches memory and installs nothing (a guest accessor, the guard of a DMA) does the same
+ * in a read section of the environment: enter, (1), (2), (3), touch, leave; the section takes the
+ * place of the lock. For that a listener of the chain must call env->synchronize() in its
+ * invalidate_start: who passed (3) before the range was entered has left before the memory changes,
+ * who comes later does not pass (3). Such a listener answers -EAGAIN to an event that is not
+ * blockable.
  */
 struct vd_notifier {
 	const struct vd_env *env;
@@ -130,7 +134,7 @@ struct vd_notifier {
 	_Atomic uint32_t active;	/* ranges in use, the shared one counted once a user */
 	_Atomic uint32_t unarmed;	/* invalidations that found nobody listening */
 	_Atomic uint32_t sleepers;
-	_Atomic uint32_t wake;		/* futex word: changes at each end and each callback waited for */
+	_Atomic uint32_t wake;		/* futex word: raised when something ends or returns */
 	uint32_t shared_users;
 	struct vd_active_range ranges[VD_NOTIFIER_RANGES + 1]; /* the last one is shared */
 	bool dead;
@@ -145,8 +149,9 @@ void vd_notifier_fini(struct vd_notifier *notifier);
  * vd_notifier_register() - add a listener, at the end: it is called after those already there
  *
  * Its callbacks may run before this returns. It hears of no event that started before, and may look
- * nothing up before this returns. Sleeps until such events are over where they cannot be told apart (more than
- * VD_NOTIFIER_RANGES at once, or nobody listened): not from a callback, nor between start and end.
+ * nothing up before this returns. Sleeps until such events are over where they cannot be told apart
+ * (more than VD_NOTIFIER_RANGES at once, or nobody listened): not from a callback, nor between
+ * start and end.
  * Return: 0, -EINVAL without an invalidate_start, -ESHUTDOWN after release.
  */
 int vd_notifier_register(struct vd_notifier *notifier, struct vd_listener *listener);
@@ -154,9 +159,9 @@ int vd_notifier_register(struct vd_notifier *notifier, struct vd_listener *liste
 /**
  * vd_notifier_unregister() - remove it; on return no callback of it runs (but the caller's own)
  *
- * No end comes any more for events that have started. May be called from any of its own callbacks, and
- * the listener may be freed as soon as this returns. Waits for its callbacks on other threads: no lock held that
- * they take. Once a listener; harmless if it is not (or no longer) registered.
+ * No end comes any more for events that have started. May be called from any of its own callbacks,
+ * and the listener may be freed as soon as this returns. Waits for its callbacks on other threads:
+ * no lock held that they take. Once a listener; harmless if it is not (or no longer) registered.
  */
 void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *listener);
 
@@ -165,7 +170,8 @@ void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *li
  *
  * May sleep if @event->blockable. When it fails, those already called have got their end and
  * nothing has changed. With nobody listening it costs one predictable branch and one atomic add;
- * the range is then not noted, and vd_notifier_retry() and vd_notifier_wait() take it for all of them.
+ * the range is then not noted, and vd_notifier_retry() and vd_notifier_wait() take it for all of
+ * them.
  * Return: 0: the caller changes the memory, then calls vd_notifier_end() with the same event.
  *	-EAGAIN: a listener would have to sleep. Another negative errno of a listener.
  */
@@ -177,7 +183,10 @@ int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation
  */
 void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation *event);
 
-/** vd_notifier_release() - the memory dies: calls every listener's release once; nobody can register any more */
+/**
+ * vd_notifier_release() - the memory dies: calls every listener's release once; nobody can register
+ * any more
+ */
 void vd_notifier_release(struct vd_notifier *notifier);
 /** vd_notifier_clear_young() - asks all listeners; true if any says the range had been used */
 bool vd_notifier_clear_young(struct vd_notifier *notifier, const struct vd_invalidation *range);
@@ -199,8 +208,8 @@ static inline uint64_t vd_notifier_begin(const struct vd_notifier *notifier)
 /**
  * vd_notifier_retry() - step 3: whether the lookup since @seq may be stale for the range
  *
- * Lock-free; under the lock that the listener's invalidate_start takes to zap. True while an overlapping
- * invalidation is active (then wait, no lock held) and once after any ended.
+ * Lock-free; under the lock that the listener's invalidate_start takes to zap. True while an
+ * overlapping invalidation is active (then wait, no lock held) and once after any ended.
  */
 bool vd_notifier_retry(const struct vd_notifier *notifier, uint64_t seq, uint64_t start,
 		       uint64_t length);
@@ -208,11 +217,12 @@ bool vd_notifier_retry(const struct vd_notifier *notifier, uint64_t seq, uint64_
 /**
  * vd_notifier_wait() - sleep until no active invalidation overlaps the range
  *
- * No lock held that a changer or a listener takes, and not between start and end on the same thread.
+ * No lock held that a changer or a listener takes, and not between start and end on the same
+ * thread.
  */
 void vd_notifier_wait(struct vd_notifier *notifier, uint64_t start, uint64_t length);
 
-/* ---- objects and the window --------------------------------------------------------------- */
+/* ---- objects and the window ------------------------------------------ */
 
 /** enum vd_page_kind - from the mapping, never from asking whether a page exists */
 enum vd_page_kind {
@@ -244,10 +254,17 @@ struct vd_host_page {
 	uint64_t run;
 };
 
+/**
+ * struct vd_host_config
+ * @env: outlives the host and all its objects
+ * @window_size: bytes, rounded up to 1 GiB; 0 for 1 TiB, or what the process can get of it, at
+ *	least 64 GiB
+ * @page_shift: 0 for the host's own; at least that
+ */
 struct vd_host_config {
 	const struct vd_env *env;
-	uint64_t window_size; /* 0 for 1 TiB, or what the process can get of it, at least 64 GiB */
-	unsigned page_shift;  /* 0 for the host's own; at least that */
+	uint64_t window_size;
+	unsigned page_shift;
 };
 
 /**
@@ -256,9 +273,14 @@ struct vd_host_config {
  */
 int vd_host_create(const struct vd_host_config *config, struct vd_host **host,
 		   struct vd_error *error);
-/** vd_host_destroy() - release listeners, then unmap. Objects still referenced stay valid as handles but are empty. */
+/**
+ * vd_host_destroy() - release listeners, then unmap. Objects still referenced stay valid as handles
+ * but are empty.
+ */
 void vd_host_destroy(struct vd_host *host);
+/** vd_host_env() - what it was created with */
 const struct vd_env *vd_host_env(const struct vd_host *host);
+/** vd_host_page_shift() - bits of an offset within a page: what a pfn counts */
 unsigned vd_host_page_shift(const struct vd_host *host);
 /** vd_host_notifier() - the host's chain; events carry (object, offset) */
 struct vd_notifier *vd_host_notifier(struct vd_host *host);
@@ -273,9 +295,10 @@ static inline void *vd_host_pointer(uintptr_t window_base, vd_pfn pfn, unsigned 
 	return (void *)(window_base + (uintptr_t)distance);
 }
 
+/* What an object is made with. */
 #define VD_HOST_HUGETLB 1u  /* 2 MiB hugetlb pages; -ENOMEM where the host has none */
 #define VD_HOST_SPARES 2u   /* keep spare frames so that vd_host_object_move() works */
-#define VD_HOST_READ_ONLY 4u
+#define VD_HOST_READ_ONLY 4u /* of imports and private memory: no lookup for writing succeeds */
 
 /**
  * vd_host_ram_create() - guest RAM in a sealed memfd, mapped into the window at a 1 GiB (if large
@@ -291,7 +314,8 @@ int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, un
  * @flags: VD_HOST_READ_ONLY
  * A regular or memfd without F_SEAL_SHRINK can be truncated by its owner at any time: without the
  * fault guard installed such a descriptor is refused.
- * Return: 0, -EINVAL, -EACCES (descriptor does not allow what is asked), -EPERM (no guard), -ENOMEM.
+ * Return: 0, -EINVAL, -EACCES (descriptor does not allow what is asked), -EPERM (no guard),
+ * -ENOMEM.
  */
 int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_offset,
 		   uint64_t size, enum vd_page_kind kind, enum vd_memory_type type, unsigned flags,
@@ -299,29 +323,35 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
 
 /**
  * vd_host_private() - memory of this process used at its own address (MAP_PRIVATE, anonymous,
- * file-backed): lookups for reading never break copy-on-write and report it not writable; once a page
- * was looked up for writing it counts as writable. Not unmapped by us.
+ * file-backed): lookups for reading never break copy-on-write and report it not writable; once a
+ * page was looked up for writing it counts as writable. Not unmapped by us.
  */
 int vd_host_private(struct vd_host *host, const char *name, void *address, uint64_t size,
 		    unsigned flags, struct vd_host_object **object, struct vd_error *error);
 
+/** vd_host_object_get() - one more reference. Lock-free. Return: @object */
 struct vd_host_object *vd_host_object_get(struct vd_host_object *object);
 /**
  * vd_host_object_put() - last reference: invalidates the whole object, then unmaps it
  *
  * Sleeps; no lock held that a listener takes, not inside a read section, not from a deferred
- * function. Should a listener refuse, the memory stays mapped and unused until the host goes. NULL is ignored.
+ * function. Should a listener refuse, the memory stays mapped and unused until the host goes. NULL
+ * is ignored.
  */
 void vd_host_object_put(struct vd_host_object *object);
+/** vd_host_object_size() - bytes; never changes, even if an import's owner truncates it */
 uint64_t vd_host_object_size(const struct vd_host_object *object);
+/** vd_host_object_kind() - of all its pages */
 enum vd_page_kind vd_host_object_kind(const struct vd_host_object *object);
+/** vd_host_object_name() - for people; cut to 63 bytes; lives as long as the object */
 const char *vd_host_object_name(const struct vd_host_object *object);
+/** vd_host_object_host() - as a handle: the host may have been destroyed */
 struct vd_host *vd_host_object_host(const struct vd_host_object *object);
 /**
  * vd_host_object_fd() - the descriptor to hand to another process, or -EBADF for private memory
  *
- * Stays the object's. Offset 0 of the object need not be offset 0 of the descriptor, nor need it stay where it is:
- * ask vd_host_object_fd_range().
+ * Stays the object's. Offset 0 of the object need not be offset 0 of the descriptor, nor need it
+ * stay where it is: ask vd_host_object_fd_range().
  */
 int vd_host_object_fd(const struct vd_host_object *object);
 
@@ -342,31 +372,49 @@ int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset
  *
  * Takes no reference: the result is good until an invalidation of the range; follow the retry
  * protocol. Lock-free.
- * Return: 0; -ERANGE outside the object; -EACCES write to read-only; -EFAULT nothing there any more.
+ * Return: 0; -ERANGE outside the object; -EACCES write to read-only; -EFAULT nothing there any
+ * more.
  */
 int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, unsigned access,
 			  struct vd_host_page *page);
 
 /*
- * Changes to an object: each runs the host's chain (start, change, end). Return 0; -ERANGE, -EINVAL
- * (not page-aligned), -EAGAIN (a listener could not sleep and @blockable was false), -EBUSY (pinned
- * for longer than the owner's limit), -EOPNOTSUPP (kind does not support it), -ENOMEM. On error nothing changed.
+ * Changes to an object: each runs the host's chain (start, change, end), sleeps, and may be called
+ * on several threads at once; no lock held that a listener takes. Offsets and lengths are bytes,
+ * multiples of the page (the huge page with VD_HOST_HUGETLB). Return: 0; -ERANGE, -EINVAL
+ * (misaligned or empty), -EAGAIN (a listener could not sleep and @blockable was false), -EBUSY
+ * (pinned for longer than the owner's limit), -EOPNOTSUPP (the kind of object does not support it),
+ * -ENOMEM, -EIO. On error nothing changed.
+ */
+/**
+ * vd_host_object_discard() - the content goes (reads as zero, a private file mapping as the file);
+ * the range stays
  */
 int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool blockable);
 /**
- * vd_host_object_discard_unused() - discard only pages that have no memory behind them: loses nothing, whoever is
- * just about to touch them. Shared objects only
+ * vd_host_object_discard_unused() - discard only pages that have no memory behind them: loses
+ * nothing, whoever is just about to touch them. Shared objects only
  */
 int vd_host_object_discard_unused(struct vd_host_object *object, uint64_t offset, uint64_t length,
 				  bool blockable);
+/**
+ * vd_host_object_protect() - take away or give back the right to store
+ *
+ * Lookups obey, and the window's mapping as well: a mirror that missed the event faults. Private
+ * memory's own mapping is not touched.
+ */
 int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool writable, bool blockable);
-/** vd_host_object_move() - same content in other frames (other pfns); needs VD_HOST_SPARES; old frames read as zero */
+/**
+ * vd_host_object_move() - same content in other frames (other pfns); needs VD_HOST_SPARES; old
+ * frames read as zero
+ */
 int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			bool blockable);
 /**
- * vd_host_object_restore() - after a hit of the fault guard: the object's own memory in place of the zeroes
+ * vd_host_object_restore() - after a hit of the fault guard: the object's own memory in place of
+ * the zeroes
  *
  * For imports whose owner took memory away and gave it back. Runs the chain as a move does (the
  * mirrors hold the zeroes). The notify word of a guard says when to try.
@@ -374,19 +422,29 @@ int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t
  */
 int vd_host_object_restore(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool blockable);
-/** vd_host_object_resident() - bytes of the range that have memory behind them (counts pages) */
+/**
+ * vd_host_object_resident() - bytes of the range that have memory behind them now (counts pages)
+ *
+ * What is swapped out does not count. Imports that we may not write all count as resident
+ * (mincore(2)).
+ * Return: 0; -ERANGE, -EINVAL; -EFAULT the host has been destroyed.
+ */
 int vd_host_object_resident(const struct vd_host_object *object, uint64_t offset, uint64_t length,
 			    uint64_t *bytes);
 
-/* ---- the fault guard ------------------------------------------------------------------------ */
+/* ---- the fault guard ------------------------------------------------- */
 
 /**
  * vd_host_guard_install() - opt-in, process-wide: SIGBUS and SIGSEGV inside a window of ours, on
- * a thread that has a guard set, put a page of zeroes under the access and mark the guard, instead of
- * ending the process. Everything else goes to the handlers that were there before.
+ * a thread that has a guard set, put a page of zeroes under the access and mark the guard, instead
+ * of ending the process. Everything else goes to the handlers that were there before.
  * Return: 0, -errno of sigaction.
  */
 int vd_host_guard_install(struct vd_error *error);
+/**
+ * vd_host_guard_uninstall() - undo one install; the last one puts the earlier handlers back, unless
+ * somebody has set others on top: then ours stays below them and only passes on
+ */
 void vd_host_guard_uninstall(void);
 
 /**
@@ -400,10 +458,12 @@ struct vd_host_guard {
 	_Atomic uint32_t *notify;
 	uint32_t notify_bits;
 };
+/** vd_host_guard_enter() - from now on this thread survives lost pages; guards nest */
 void vd_host_guard_enter(struct vd_host_guard *guard);
+/** vd_host_guard_leave() - of the guard entered last, on the thread that entered it */
 void vd_host_guard_leave(struct vd_host_guard *guard);
 
-/* ---- guest RAM: relaxed atomics and one copy function --------------------------------------- */
+/* ---- guest RAM: relaxed atomics and one copy function ---------------- */
 
 #define VD_GUEST_ACCESSORS(bits)                                                                   \
 	static inline uint##bits##_t vd_guest_load##bits(const void *p)                            \

@@ -59,7 +59,7 @@ static int run_change(struct vd_host_object *object, const struct vd_invalidatio
 	return result;
 }
 
-/* ---- discard -------------------------------------------------------------------------------- */
+/* ---- discard --------------------------------------------------------- */
 
 static int punch_frames(const struct vd_host_object *object, uint64_t frame, uint64_t count)
 {
@@ -153,7 +153,7 @@ int vd_host_object_discard_unused(struct vd_host_object *object, uint64_t offset
 	return run_change(object, &event, change_discard_unused);
 }
 
-/* ---- protect -------------------------------------------------------------------------------- */
+/* ---- protect --------------------------------------------------------- */
 
 /* The window's own protection follows: a mirror that missed the event faults instead of writing. */
 static int protect_frames(struct vd_host_object *object, uint64_t frame, uint64_t count,
@@ -166,7 +166,8 @@ static int protect_frames(struct vd_host_object *object, uint64_t frame, uint64_
 	/* the host's lock: the window is not unmapped meanwhile */
 	host->env->lock(host->env, &host->lock);
 	address = atomic_load_explicit(&object->address, memory_order_relaxed);
-	if (address && mprotect((void *)(address + bytes_of(object, frame)), bytes_of(object, count),
+	address += address ? bytes_of(object, frame) : 0;
+	if (address && mprotect((void *)address, bytes_of(object, count),
 				PROT_READ | (writable ? PROT_WRITE : 0)))
 		result = -errno;
 	host->env->unlock(host->env, &host->lock);
@@ -183,8 +184,10 @@ static int protect_window(struct vd_host_object *object, uint64_t page, uint64_t
 	if (object->private)
 		return result; /* not our mapping: the page state alone protects it */
 	while (!result && done < count) {
+		uint64_t frame = pages_get(object, page + done).frame;
+
 		run = pages_run(object, page + done, count - done);
-		result = protect_frames(object, pages_get(object, page + done).frame, run, writable);
+		result = protect_frames(object, frame, run, writable);
 		if (!result)
 			done += run;
 	}
@@ -233,7 +236,7 @@ int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint6
 	return run_change(object, &event, writable ? change_protect_write : change_protect_read);
 }
 
-/* ---- move ------------------------------------------------------------------------------------ */
+/* ---- move ------------------------------------------------------------ */
 
 static bool all_zero(const unsigned char *p, size_t length)
 {
@@ -359,7 +362,7 @@ int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t
 	return run_change(object, &event, change_move);
 }
 
-/* ---- restore --------------------------------------------------------------------------------- */
+/* ---- restore --------------------------------------------------------- */
 
 static int change_restore(struct vd_host_object *object, uint64_t page, uint64_t count)
 {
@@ -375,8 +378,8 @@ static int change_restore(struct vd_host_object *object, uint64_t page, uint64_t
 	address = atomic_load_explicit(&object->address, memory_order_relaxed);
 	if (!address)
 		result = -EFAULT;
-	else if (mmap((void *)(address + bytes_of(object, page)), bytes_of(object, count), protection,
-		      MAP_SHARED | MAP_FIXED, object->fd,
+	else if (mmap((void *)(address + bytes_of(object, page)), bytes_of(object, count),
+		      protection, MAP_SHARED | MAP_FIXED, object->fd,
 		      (off_t)(object->fd_offset + bytes_of(object, page))) == MAP_FAILED)
 		result = -errno;
 	host->env->unlock(host->env, &host->lock);
@@ -399,7 +402,7 @@ int vd_host_object_restore(struct vd_host_object *object, uint64_t offset, uint6
 	return run_change(object, &event, change_restore);
 }
 
-/* ---- counting -------------------------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------- */
 
 static uint64_t count_resident(const unsigned char *vector, size_t pages)
 {

@@ -3,8 +3,8 @@
  * Copying guest memory that others change meanwhile.
  *
  * memcpy() may read or write a byte twice and cross units, so that a guest could see half of an
- * aligned store. Here each naturally aligned unit is one volatile access, or one element of a string
- * instruction. Both are invisible to ThreadSanitizer.
+ * aligned store. Here each naturally aligned unit is one volatile access, or one element of a
+ * string instruction. Both are invisible to ThreadSanitizer.
  */
 #include <viaduct/host.h>
 

@@ -97,12 +97,13 @@ static void chain(int number, siginfo_t *info, void *context)
 {
 	const struct sigaction *old = &before[number == SIGBUS ? 0 : 1];
 	struct sigaction ends = {.sa_handler = SIG_DFL};
+	bool faulted = info->si_code > 0; /* which cannot be ignored */
 
 	if (old->sa_flags & SA_SIGINFO) {
 		old->sa_sigaction(number, info, context);
-	} else if (old->sa_handler == SIG_DFL || (old->sa_handler == SIG_IGN && info->si_code > 0)) {
+	} else if (old->sa_handler == SIG_DFL || (old->sa_handler == SIG_IGN && faulted)) {
 		sigaction(number, &ends, NULL);
-		if (info->si_code <= 0)
+		if (!faulted)
 			raise(number); /* was sent, will not come again by itself */
 	} else if (old->sa_handler != SIG_IGN) {
 		old->sa_handler(number);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* (object, offset) to page. Lock-free, and free of references: see the retry protocol. */
-#include <sys/stat.h>
-
 #include "host/object.h"
 
 /*
@@ -9,22 +7,6 @@
  * state of their own are not worth counting beyond a chunk.
  */
 #define RUN_BYTES (UINT64_C(1) << 30)
-
-uint64_t object_present(const struct vd_host_object *object)
-{
-	struct stat status;
-	uint64_t end;
-
-	if (!object->truncatable)
-		return object->size;
-	if (fstat(object->fd, &status) || (uint64_t)status.st_size <= object->fd_offset)
-		return 0;
-	/* the kernel maps the file's last page whole */
-	end = (uint64_t)status.st_size - object->fd_offset;
-	end = (end + (UINT64_C(1) << object->host->page_shift) - 1) >> object->host->page_shift
-		<< object->host->page_shift;
-	return end < object->size ? end : object->size;
-}
 
 int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, unsigned access,
 			  struct vd_host_page *page)
@@ -34,7 +16,9 @@ int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, 
 	struct page_state state;
 	uintptr_t address;
 
-	*page = (struct vd_host_page){.pfn = VD_PFN_BAD, .kind = object->kind, .type = object->type};
+	*page = (struct vd_host_page){
+		.pfn = VD_PFN_BAD, .kind = object->kind, .type = object->type,
+	};
 	if (offset >= object->size)
 		return -ERANGE;
 	/* acquire: pairs with the store that empties the object */

@@ -3,8 +3,8 @@
  * The notifier chain: who mirrors memory hears of a change before it happens.
  *
  * The list changes while it is walked and no lock is held over a callback. Each walk therefore says
- * under the lock which listener it is at and which comes next; whoever removes a listener repairs the
- * walks that would go there, and waits for those that are in it.
+ * under the lock which listener it is at and which comes next; whoever removes a listener repairs
+ * the walks that would go there, and waits for those that are in it.
  */
 #include <viaduct/host.h>
 
@@ -39,8 +39,8 @@ static void notifier_unlock(struct vd_notifier *notifier)
 
 /*
  * Sleeping: a sleeper counts itself, reads @wake, checks its condition, sleeps. A waker changes the
- * condition, raises @wake, looks for sleepers. All seq_cst: either the waker sees the sleeper or the
- * sleeper, which came later, sees the raised @wake and with it the changed condition.
+ * condition, raises @wake, looks for sleepers. All seq_cst: either the waker sees the sleeper or
+ * the sleeper, which came later, sees the raised @wake and with it the changed condition.
  */
 static uint32_t sleep_prepare(struct vd_notifier *notifier)
 {
@@ -93,7 +93,7 @@ void vd_notifier_fini(struct vd_notifier *notifier)
 	notifier->env->lock_destroy(notifier->env, &notifier->lock);
 }
 
-/* ---- walks -------------------------------------------------------------------------------- */
+/* ---- walks ----------------------------------------------------------- */
 
 static struct vd_listener *walk_advance(struct vd_notifier_walk *walk)
 {
@@ -185,7 +185,7 @@ static int walk_listeners(struct vd_notifier *notifier, enum walk_kind kind, uin
 	return walk_stops(kind, result) ? result : all;
 }
 
-/* ---- active ranges ------------------------------------------------------------------------ */
+/* ---- active ranges --------------------------------------------------- */
 
 static uint64_t last_byte(const struct vd_invalidation *event)
 {
@@ -274,10 +274,11 @@ static void range_leave(struct vd_notifier *notifier, struct vd_active_range *ra
 static bool range_active(const struct vd_notifier *notifier, uint64_t start, uint64_t length)
 {
 	uint64_t last = start + (length - 1);
+	/* acquire: pairs with end_unarmed() */
+	uint32_t unarmed = atomic_load_explicit(&notifier->unarmed, memory_order_acquire);
 
-	/* Nobody noted where: it may be anywhere. acquire: pairs with end_unarmed() */
-	if (__builtin_expect(atomic_load_explicit(&notifier->unarmed, memory_order_acquire) != 0, 0))
-		return true;
+	if (__builtin_expect(unarmed != 0, 0))
+		return true; /* nobody noted where: it may be anywhere */
 	/* acquire: pairs with range_enter() and range_leave() */
 	if (!atomic_load_explicit(&notifier->active, memory_order_acquire))
 		return false;
@@ -297,7 +298,7 @@ static bool range_active(const struct vd_notifier *notifier, uint64_t start, uin
 	return false;
 }
 
-/* ---- the interface ------------------------------------------------------------------------ */
+/* ---- the interface --------------------------------------------------- */
 
 static void wait_unarmed(struct vd_notifier *notifier)
 {

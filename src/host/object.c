@@ -93,7 +93,9 @@ static void object_publish(struct vd_host_object *object, uintptr_t address)
 	host->env->unlock(host->env, &host->lock);
 }
 
-/* Maps all frames of the object's descriptor into the window. Return: 0 or -errno; nothing is left. */
+/*
+ * Maps all frames of the object's descriptor into the window. Return: 0 or -errno; nothing is left.
+ */
 static int object_map(struct vd_host_object *object, uintptr_t *address)
 {
 	struct vd_host *host = object->host;
@@ -113,7 +115,7 @@ static int object_map(struct vd_host_object *object, uintptr_t *address)
 	return result;
 }
 
-/* ---- RAM ---------------------------------------------------------------------------------- */
+/* ---- RAM ------------------------------------------------------------- */
 
 /* What a step of making a descriptor returns: injected failure, or -errno of the call. */
 static int memfd_make(const struct vd_host *host, const char *name, unsigned flags)
@@ -168,7 +170,8 @@ int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, un
 
 	if (flags & ~(VD_HOST_HUGETLB | VD_HOST_SPARES) ||
 	    flags == (VD_HOST_HUGETLB | VD_HOST_SPARES))
-		return vd_error_set(error, -EINVAL, "%s: flags 0x%x do not go together", name, flags);
+		return vd_error_set(error, -EINVAL, "%s: flags 0x%x do not go together", name,
+				    flags);
 	if (granule_shift < host->page_shift)
 		granule_shift = host->page_shift;
 	result = check_size(host, size, granule_shift, name, error);
@@ -192,7 +195,7 @@ int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, un
 	return 0;
 }
 
-/* ---- imports ------------------------------------------------------------------------------- */
+/* ---- imports --------------------------------------------------------- */
 
 static int check_access(int fd, unsigned flags, const char *name, struct vd_error *error)
 {
@@ -295,7 +298,7 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
 	return 0;
 }
 
-/* ---- private memory ------------------------------------------------------------------------ */
+/* ---- private memory -------------------------------------------------- */
 
 int vd_host_private(struct vd_host *host, const char *name, void *address, uint64_t size,
 		    unsigned flags, struct vd_host_object **out, struct vd_error *error)
@@ -327,7 +330,7 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 	return 0;
 }
 
-/* ---- references ---------------------------------------------------------------------------- */
+/* ---- references ------------------------------------------------------ */
 
 struct vd_host_object *vd_host_object_get(struct vd_host_object *object)
 {
@@ -361,10 +364,12 @@ void vd_host_object_put(struct vd_host_object *object)
 		return;
 	host = object->host;
 	if (object_empty(object)) {
-		/* A device still writes there, say: the memory must not be used for anything else. */
+		/*
+		 * A device still writes there, say: the memory must not be used for anything else.
+		 */
 		if (host->env->log)
 			host->env->log(host->env, VD_LOG_ERROR,
-				       "host: memory is still in use and stays until the host goes");
+				       "host: memory still in use is kept until the host goes");
 		atomic_store_explicit(&object->abandoned, true, memory_order_release);
 		return;
 	}
@@ -393,6 +398,22 @@ void object_free_abandoned(struct vd_host *host)
 			next->link = object->link;
 		object_free(object);
 	}
+}
+
+uint64_t object_present(const struct vd_host_object *object)
+{
+	struct stat status;
+	uint64_t end;
+
+	if (!object->truncatable)
+		return object->size;
+	if (fstat(object->fd, &status) || (uint64_t)status.st_size <= object->fd_offset)
+		return 0;
+	/* the kernel maps the file's last page whole */
+	end = (uint64_t)status.st_size - object->fd_offset;
+	end = (end + (UINT64_C(1) << object->host->page_shift) - 1) >> object->host->page_shift
+		<< object->host->page_shift;
+	return end < object->size ? end : object->size;
 }
 
 uint64_t vd_host_object_size(const struct vd_host_object *object)

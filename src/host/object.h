@@ -87,8 +87,7 @@ void host_put(struct vd_host *host);
 
 /* object.c: at the end of the host. Lock held, or nobody else there. */
 void object_free_abandoned(struct vd_host *host);
-
-/* lookup.c: bytes that are still there; a truncation is seen here, or by the fault guard */
+/* Bytes that are still there: a truncation is seen here, or by the fault guard. */
 uint64_t object_present(const struct vd_host_object *object);
 
 /* pages.c: state of single pages */
@@ -99,7 +98,9 @@ struct page_state {
 };
 
 struct page_state pages_get(const struct vd_host_object *object, uint64_t page);
-/* How many pages from @page on, at most @limit, lie in consecutive frames with the same protection. */
+/*
+ * How many pages from @page on, at most @limit, lie in consecutive frames with the same protection.
+ */
 uint64_t pages_run(const struct vd_host_object *object, uint64_t page, uint64_t limit);
 /* Makes room for state of a range. Lock held. Return: 0, -ENOMEM. */
 int pages_prepare(struct vd_host_object *object, uint64_t page, uint64_t count);

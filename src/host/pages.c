@@ -10,8 +10,9 @@ static struct page_chunk *chunk_of(const struct vd_host_object *object, uint64_t
 	/* acquire: pairs with table_prepare() and chunk_prepare() */
 	struct page_table *table = atomic_load_explicit(&object->table, memory_order_acquire);
 
-	return table ? atomic_load_explicit(&table->chunk[page >> CHUNK_SHIFT], memory_order_acquire)
-		     : NULL;
+	if (!table)
+		return NULL;
+	return atomic_load_explicit(&table->chunk[page >> CHUNK_SHIFT], memory_order_acquire);
 }
 
 struct page_state pages_get(const struct vd_host_object *object, uint64_t page)
@@ -138,7 +139,7 @@ void pages_free(struct vd_host_object *object)
 	env->release(env, object->spare_used, (object->frames + 63) / 64 * 8);
 }
 
-/* ---- private memory ------------------------------------------------------------------------ */
+/* ---- private memory -------------------------------------------------- */
 
 bool pages_written(const struct vd_host_object *object, uint64_t page)
 {
@@ -180,7 +181,7 @@ uint64_t pages_written_run(const struct vd_host_object *object, uint64_t page, u
 	return n < limit ? n : limit;
 }
 
-/* ---- spare frames --------------------------------------------------------------------------- */
+/* ---- spare frames ---------------------------------------------------- */
 
 static void spare_mark(struct vd_host_object *object, uint64_t frame, bool used)
 {

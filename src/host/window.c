@@ -162,7 +162,7 @@ uintptr_t vd_host_window_base(const struct vd_host *host)
 	return host->window_base;
 }
 
-/* ---- ranges of the window ------------------------------------------------------------------ */
+/* ---- ranges of the window -------------------------------------------- */
 
 /* Large objects are aligned so that large blocks of the tables can map them. */
 static uint64_t natural_alignment(const struct vd_host *host, uint64_t size)

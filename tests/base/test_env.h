@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * An environment for tests: the hosted one, which counts what is allocated and can fail the n-th step.
- * Plus a small random generator whose seed a failing test prints.
+ * An environment for tests: the hosted one, which counts what is allocated and can fail the n-th
+ * step. Plus a small random generator whose seed a failing test prints.
  */
 #ifndef VIADUCT_TEST_ENV_H
 #define VIADUCT_TEST_ENV_H
@@ -83,8 +83,8 @@ static inline bool test_env_failed(struct test_env *test)
 }
 
 /*
- * The seed in use: a random test sets it, by test_start() for instance, and has test_seed_print() as
- * its tear-down, so that the last line of a failure names the seed that failed.
+ * The seed in use: a random test sets it, by test_start() for instance, and has test_seed_print()
+ * as its tear-down, so that the last line of a failure names the seed that failed.
  */
 static inline uint64_t *test_seed(void)
 {

@@ -62,7 +62,7 @@ static void counts_and_fails_in_tests(void **state)
 	assert_int_equal(test.bytes, 0);
 }
 
-/* ---- locks and futexes ---------------------------------------------------------------------- */
+/* ---- locks and futexes ----------------------------------------------- */
 
 struct baton {
 	struct vd_lock lock;
@@ -128,7 +128,7 @@ static void wait_and_wake_take_turns(void **state)
 	env->wait(env, &baton.word, 1); /* differs: returns at once */
 }
 
-/* ---- grace periods -------------------------------------------------------------------------- */
+/* ---- grace periods --------------------------------------------------- */
 
 struct node {
 	struct vd_deferred deferred;

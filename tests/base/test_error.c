@@ -23,10 +23,10 @@ static void formats_like_printf(void **state)
 	(void)state;
 	vd_error_set(&error, -1, "%s %d %u %x %c %%", "text", -5, 7u, 0xbeefu, '!');
 	assert_string_equal(error.text, "text -5 7 beef ! %");
-	vd_error_set(&error, -1, "%ld %lu %lx %zu %llx", INT64_MIN, UINT64_MAX, UINT64_MAX, (size_t)9,
-		     0x123456789abcdefull);
-	assert_string_equal(error.text, "-9223372036854775808 18446744073709551615 ffffffffffffffff "
-			    "9 123456789abcdef");
+	vd_error_set(&error, -1, "%ld %lu %lx %zu %llx", INT64_MIN, UINT64_MAX, UINT64_MAX,
+		     (size_t)9, 0x123456789abcdefull);
+	assert_string_equal(error.text, "-9223372036854775808 18446744073709551615 "
+			    "ffffffffffffffff 9 123456789abcdef");
 	vd_error_set(&error, -1, "%04x|%4d|%3s|%2s|%02u|%08lx", 0xau, -3, "a", "abc", 123u, 1ul);
 	assert_string_equal(error.text, "000a|  -3|  a|abc|123|00000001");
 	vd_error_set(&error, -1, "%05d|%s|%u", -3, none ? none : "(null)", 0u);

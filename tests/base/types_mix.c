@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Must not compile (row A4): a value of one address type where another is wanted. The build compiles
- * it for pairs -DGIVEN= -DWANTED=, and with both the same, which must compile.
+ * Must not compile (row A4): a value of one address type where another is wanted. The build
+ * compiles it for pairs -DGIVEN= -DWANTED=, and with both the same, which must compile.
  */
 #include <viaduct/base.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Discard, protect, move and count: random histories, with steps that fail, against a plain shadow of
- * content and permissions; and under readers that must never see what was taken away.
+ * Discard, protect, move and count: random histories, with steps that fail, against a plain shadow
+ * of content and permissions; and under readers that must never see what was taken away.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,7 +19,10 @@
 static struct test_env test;
 static struct vd_host *host;
 
-/* ---- the model ------------------------------------------------------------------------------------- */
+/*
+ * ---- the model
+ * -------------------------------------------------------------------------------------
+ */
 
 struct shadow {
 	struct vd_host_object *object;
@@ -138,7 +141,10 @@ static void shadow_end(struct vd_listener *listener, const struct vd_invalidatio
 static const struct vd_listener_ops shadow_ops = {.invalidate_start = shadow_start,
 						  .invalidate_end = shadow_end};
 
-/* ---- steps of a history ------------------------------------------------------------------------------ */
+/*
+ * ---- steps of a history
+ * ------------------------------------------------------------------------------
+ */
 
 struct step {
 	uint64_t page, count;
@@ -302,7 +308,10 @@ static void random_histories_of_private_memory(void **state)
 		run_history(seed, 100, true, 0);
 }
 
-/* ---- single rules -------------------------------------------------------------------------------------- */
+/*
+ * ---- single rules
+ * --------------------------------------------------------------------------------------
+ */
 
 static void make_ram(unsigned flags)
 {
@@ -410,7 +419,36 @@ static void moving_holes_makes_no_memory(void **state)
 	drop_ram();
 }
 
-/* ---- under readers --------------------------------------------------------------------------------------- */
+static void discard_unused_keeps_what_is_there(void **state)
+{
+	struct shadow *s = &shadow;
+	uint64_t bytes;
+
+	(void)state;
+	make_ram(VD_HOST_SPARES);
+	bytes_at(5, VD_WRITE)[9] = 1;
+	bytes_at(7, VD_WRITE)[9] = 2;
+	assert_int_equal(vd_host_object_move(s->object, 7 * PAGE, PAGE, true), 0);
+	s->listener.ops = &shadow_ops;
+	assert_int_equal(vd_notifier_register(vd_host_notifier(host), &s->listener), 0);
+	assert_int_equal(vd_host_object_discard_unused(s->object, 0, PAGES * PAGE, true), 0);
+	assert_int_equal(s->starts, 1);
+	assert_int_equal(s->ends, 1);
+	assert_int_equal(bytes_at(5, VD_READ)[9], 1);
+	assert_int_equal(bytes_at(7, VD_READ)[9], 2);
+	assert_int_equal(vd_host_object_resident(s->object, 0, PAGES * PAGE, &bytes), 0);
+	assert_int_equal(bytes, 2 * PAGE);
+	s->refuse = true;
+	assert_int_equal(vd_host_object_discard_unused(s->object, 0, PAGE, false), -EAGAIN);
+	assert_int_equal(vd_host_object_discard_unused(s->object, 1, PAGE, true), -EINVAL);
+	vd_notifier_unregister(vd_host_notifier(host), &s->listener);
+	drop_ram();
+}
+
+/*
+ * ---- under readers
+ * ---------------------------------------------------------------------------------------
+ */
 
 static _Atomic bool stop;
 static _Atomic long reads, waits;
@@ -469,8 +507,8 @@ static void readers_never_see_an_old_frame(void **state)
 		uint64_t page = test_random(test_state()) % PAGES;
 		uint64_t count = 1 + test_random(test_state()) % (PAGES - page);
 
-		assert_int_equal(vd_host_object_move(shadow.object, page * PAGE, count * PAGE, true),
-				 0);
+		assert_int_equal(vd_host_object_move(shadow.object, page * PAGE, count * PAGE,
+						     true), 0);
 	}
 	atomic_store(&stop, true);
 	for (int i = 0; i < 2; i++)
@@ -489,6 +527,7 @@ int main(void)
 		cmocka_unit_test(moves_stop_when_frames_run_out),
 		cmocka_unit_test(protection_reaches_the_mapping),
 		cmocka_unit_test(moving_holes_makes_no_memory),
+		cmocka_unit_test(discard_unused_keeps_what_is_there),
 		cmocka_unit_test_teardown(readers_never_see_an_old_frame, test_seed_print),
 	};
 

@@ -64,7 +64,7 @@ static void units_are_not_torn(void **state)
 	for (int i = 0; i < 20000; i++) {
 		uint64_t random = test_random(&seed);
 		size_t at = random % WORDS, n = (random >> 16) % (WORDS - at) + 1;
-		size_t cut = random >> 40 & 7; /* start within a word: only the first one is partial */
+		size_t cut = random >> 40 & 7; /* into the first word, which is not looked at */
 
 		vd_guest_copy((char *)&copy[at] + cut, (char *)&shared[at] + cut, n * 8 - cut);
 		check_words(copy + at + 1, n - 1);

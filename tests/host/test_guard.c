@@ -162,7 +162,10 @@ static void refuses_such_files_without_the_guard(void)
 	close(fd);
 }
 
-/* ---- children: what ends a process, and who else is asked ------------------------------------------ */
+/*
+ * ---- children: what ends a process, and who else is asked
+ * ------------------------------------------
+ */
 
 /* Runs @body in a child. Return: its wait status. */
 static int in_child(void (*body)(void))
@@ -235,7 +238,8 @@ static void chain_plain(void)
 
 static void chain_info(void)
 {
-	install_over(&(struct sigaction){.sa_sigaction = on_segv_exit_info, .sa_flags = SA_SIGINFO});
+	install_over(&(struct sigaction){.sa_sigaction = on_segv_exit_info,
+					 .sa_flags = SA_SIGINFO});
 	fault_outside();
 }
 

@@ -39,8 +39,8 @@ static struct vd_host_object *private_object(void *memory, unsigned flags)
 {
 	struct vd_host_object *object;
 
-	assert_int_equal(vd_host_private(host, "private", memory, PAGES * PAGE, flags, &object, NULL),
-			 0);
+	assert_int_equal(vd_host_private(host, "private", memory, PAGES * PAGE, flags, &object,
+					 NULL), 0);
 	return object;
 }
 
@@ -58,7 +58,8 @@ static void finds_the_page_and_the_rest_of_the_run(void **state)
 	assert_true(page.run >= (UINT64_C(1) << 30) - 0x12345); /* enough for the largest block */
 	assert_int_equal(vd_host_object_lookup(object, 0x13000, VD_READ, &next), 0);
 	assert_int_equal(next.pfn.value, page.pfn.value + 1);
-	assert_int_equal(vd_host_object_lookup(object, (UINT64_C(3) << 30) - 1, VD_WRITE, &page), 0);
+	assert_int_equal(vd_host_object_lookup(object, (UINT64_C(3) << 30) - 1, VD_WRITE, &page),
+			 0);
 	assert_int_equal(page.run, 1);
 	assert_int_equal(vd_host_object_lookup(object, UINT64_C(3) << 30, VD_READ, &page), -ERANGE);
 	assert_true(vd_pfn_is_bad(page.pfn));
@@ -73,8 +74,8 @@ static void runs_end_where_pages_differ(void **state)
 	struct vd_host_page page;
 
 	(void)state;
-	assert_int_equal(vd_host_ram_create(host, "ram", 1024 * PAGE, VD_HOST_SPARES, &object, NULL),
-			 0);
+	assert_int_equal(vd_host_ram_create(host, "ram", 1024 * PAGE, VD_HOST_SPARES, &object,
+					    NULL), 0);
 	assert_int_equal(vd_host_object_protect(object, 4 * PAGE, 2 * PAGE, false, true), 0);
 	assert_int_equal(vd_host_object_move(object, 600 * PAGE, 10 * PAGE, true), 0);
 	assert_int_equal(vd_host_object_lookup(object, PAGE + 7, VD_WRITE, &page), 0);
@@ -92,7 +93,10 @@ static void runs_end_where_pages_differ(void **state)
 	vd_host_object_put(object);
 }
 
-/* ---- private memory ------------------------------------------------------------------------------ */
+/*
+ * ---- private memory
+ * ------------------------------------------------------------------------------
+ */
 
 static void private_memory_is_used_where_it_is(void **state)
 {

@@ -7,7 +7,7 @@
 
 #include "../base/test_env.h"
 
-/* ---- a listener that keeps a diary ----------------------------------------------------------- */
+/* ---- a listener that keeps a diary ----------------------------------- */
 
 struct diary {
 	struct vd_listener listener;
@@ -140,7 +140,7 @@ static int tear_down(void **state)
 
 static const struct vd_invalidation event = {.start = 0x1000, .length = 0x2000, .blockable = true};
 
-/* ---- the rules one by one --------------------------------------------------------------------- */
+/* ---- the rules one by one -------------------------------------------- */
 
 static void calls_in_order_of_registration(void **state)
 {
@@ -336,7 +336,9 @@ static void nobody_listens(void **state)
 	vd_notifier_fini(&notifier);
 }
 
-/* Armed at the start, nobody there at the end, and the count still comes out even (fini asserts). */
+/*
+ * Armed at the start, nobody there at the end, and the count still comes out even (fini asserts).
+ */
 static void the_last_one_may_leave_between(void **state)
 {
 	struct setup *setup = *state;
@@ -353,7 +355,7 @@ static void the_last_one_may_leave_between(void **state)
 	assert_string_equal(setup->log, "+a+b+c");
 }
 
-/* ---- random histories against a model ---------------------------------------------------------- */
+/* ---- random histories against a model -------------------------------- */
 
 #define LISTENERS 5
 #define EVENTS 12
@@ -461,7 +463,8 @@ static void model_end(struct model *model)
 	which = (unsigned)(test_random(&model->seed) % model->active);
 	range = model->events[which];
 	for (unsigned i = which; i < model->active; i++)
-		if (model->events[i].start == range.start && model->events[i].length == range.length)
+		if (model->events[i].start == range.start &&
+		    model->events[i].length == range.length)
 			which = i;
 	vd_notifier_end(&model->notifier, &range);
 	for (int i = 0; i < LISTENERS; i++)

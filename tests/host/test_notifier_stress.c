@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The retry protocol on many threads. Pages lie in frames; between the start and the end of an
- * invalidation their old frames are poisoned. A mirror fills itself by faults: what it holds must never
- * be poison. Meanwhile listeners come and go.
+ * invalidation their old frames are poisoned. A mirror fills itself by faults: what it holds must
+ * never be poison. Meanwhile listeners come and go.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -34,7 +34,7 @@ struct mirror {
 	uint32_t entry[PAGES];
 };
 
-/* ---- the mirror -------------------------------------------------------------------------------- */
+/* ---- the mirror ------------------------------------------------------ */
 
 static int mirror_start(struct vd_listener *listener, const struct vd_invalidation *event)
 {
@@ -91,7 +91,7 @@ static void *fault_and_use(void *context)
 	return NULL;
 }
 
-/* ---- those who change the memory ---------------------------------------------------------------- */
+/* ---- those who change the memory ------------------------------------- */
 
 static void change_page(uint32_t page, uint32_t *spare)
 {
@@ -143,7 +143,10 @@ static void *change_memory(void *context)
 	return NULL;
 }
 
-/* ---- those who come and go ------------------------------------------------------------------------ */
+/*
+ * ---- those who come and go
+ * ------------------------------------------------------------------------
+ */
 
 struct guest {
 	struct vd_listener listener;
@@ -202,7 +205,10 @@ static void *come_and_go(void *context)
 	return NULL;
 }
 
-/* ---- the run ---------------------------------------------------------------------------------------- */
+/*
+ * ---- the run
+ * ----------------------------------------------------------------------------------------
+ */
 
 static void world_init(void)
 {
@@ -287,11 +293,71 @@ static void arming_waits_for_unannounced_changes(void **state)
 	vd_notifier_fini(&world.notifier);
 }
 
+/*
+ * ---- the memory dies while listeners leave
+ * -------------------------------------------------------------
+ */
+
+struct leaver {
+	struct vd_listener listener;
+	_Atomic int released;
+};
+
+static void leaver_release(struct vd_listener *listener)
+{
+	struct leaver *leaver = (struct leaver *)(void *)listener;
+
+	assert_int_equal(atomic_fetch_add(&leaver->released, 1), 0);
+	sched_yield();
+	assert_int_equal(atomic_load(&leaver->released), 1); /* not freed meanwhile */
+}
+
+static const struct vd_listener_ops leaver_ops = {
+	.invalidate_start = guest_start,
+	.release = leaver_release,
+};
+
+static void *release_chain(void *context)
+{
+	vd_notifier_release(context);
+	return NULL;
+}
+
+static void release_and_unregister_race(void **state)
+{
+	enum { LEAVERS = 3 };
+
+	(void)state;
+	for (int round = 0; round < 1000; round++) {
+		struct vd_notifier notifier;
+		pthread_t thread;
+		struct leaver *leavers[LEAVERS];
+
+		vd_notifier_init(&notifier, vd_env_hosted());
+		for (int i = 0; i < LEAVERS; i++) {
+			leavers[i] = calloc(1, sizeof(*leavers[i]));
+			leavers[i]->listener.ops = &leaver_ops;
+			assert_int_equal(vd_notifier_register(&notifier, &leavers[i]->listener), 0);
+		}
+		pthread_create(&thread, NULL, release_chain, &notifier);
+		for (int i = LEAVERS - 1; i >= 0; i--) {
+			if (round & 1)
+				sched_yield();
+			vd_notifier_unregister(&notifier, &leavers[i]->listener);
+			leavers[i]->listener.ops = NULL;
+			free(leavers[i]);
+		}
+		pthread_join(thread, NULL);
+		vd_notifier_fini(&notifier);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_mirror_ever_holds_poison),
 		cmocka_unit_test(arming_waits_for_unannounced_changes),
+		cmocka_unit_test(release_and_unregister_race),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,11 +71,14 @@ static char *at(struct vd_host_object *object, uint64_t offset)
 static int import(int fd, uint64_t offset, uint64_t size, unsigned flags,
 		  struct vd_host_object **object)
 {
-	return vd_host_import(host, "import", fd, offset, size, VD_PAGE_RAM, VD_MEMORY_NORMAL, flags,
-			      object, NULL);
+	return vd_host_import(host, "import", fd, offset, size, VD_PAGE_RAM, VD_MEMORY_NORMAL,
+			      flags, object, NULL);
 }
 
-/* ---- RAM ----------------------------------------------------------------------------------------- */
+/*
+ * ---- RAM
+ * -----------------------------------------------------------------------------------------
+ */
 
 static void ram_is_sealed_sparse_and_shared(void **state)
 {
@@ -148,7 +151,10 @@ static void hugetlb_works_or_says_it_cannot(void **state)
 	vd_host_object_put(object);
 }
 
-/* ---- imports --------------------------------------------------------------------------------------- */
+/*
+ * ---- imports
+ * ---------------------------------------------------------------------------------------
+ */
 
 static void imports_a_part_of_a_file(void **state)
 {
@@ -246,7 +252,10 @@ static void the_kind_comes_from_the_mapping(void **state)
 	close(fd);
 }
 
-/* ---- nothing is left behind -------------------------------------------------------------------------- */
+/*
+ * ---- nothing is left behind
+ * --------------------------------------------------------------------------
+ */
 
 static int make_ram(int fd, struct vd_host_object **object)
 {
@@ -300,7 +309,10 @@ static void fails_cleanly_at_each_step(void **state)
 	close(fd);
 }
 
-/* ---- the last reference ------------------------------------------------------------------------------- */
+/*
+ * ---- the last reference
+ * -------------------------------------------------------------------------------
+ */
 
 static struct {
 	unsigned starts, ends;

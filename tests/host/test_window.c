@@ -139,7 +139,8 @@ static void check_ranges(const struct vd_host *host)
 /* Random sizes come and go: in order, aligned, apart, and a full window says so. */
 static void room_is_handed_out_and_taken_back(void **state)
 {
-	static const uint64_t sizes[] = {4096, 3 * 4096, MIB2, MIB2 + 4096, 5 * MIB2, GIB, GIB + MIB2};
+	static const uint64_t sizes[] = {4096, 3 * 4096, MIB2, MIB2 + 4096, 5 * MIB2, GIB,
+					 GIB + MIB2};
 	struct vd_host *host = make_host(8 * GIB);
 	struct window_range *held[64] = {NULL};
 	unsigned full = 0;
