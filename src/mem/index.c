@@ -69,19 +69,3 @@ void vd_index_build(struct vd_index *index, uint32_t count)
 	for (uint32_t i = 0; i < index->node_used; i++)
 		divide(index, &index->nodes[i]);
 }
-
-uint32_t vd_index_halve(const struct vd_index *index, const struct vd_index_node *node,
-			uint64_t address)
-{
-	const uint64_t *base = index->addresses + node->first;
-	uint32_t n = node->end - node->first;
-
-	while (n > 1) {
-		uint32_t half = n / 2;
-
-		/* A mask, since compilers turn a conditional addition into a branch. */
-		base += half & -(uint32_t)(base[half - 1] <= address);
-		n -= half;
-	}
-	return (uint32_t)(base - index->addresses) + (*base <= address);
-}

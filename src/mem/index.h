@@ -43,9 +43,25 @@ struct vd_index {
 /* vd_index_build() - addresses, table, nodes and table_room are set by the caller */
 void vd_index_build(struct vd_index *index, uint32_t count);
 
-/* vd_index_halve() - the rank of @address among those of a node */
-uint32_t vd_index_halve(const struct vd_index *index, const struct vd_index_node *node,
-			uint64_t address);
+/*
+ * vd_index_halve() - the rank of @address among those of a node. Inline although it is rare: a call
+ * would make every lookup save registers.
+ */
+static inline uint32_t vd_index_halve(const struct vd_index *index,
+				      const struct vd_index_node *node, uint64_t address)
+{
+	const uint64_t *base = index->addresses + node->first;
+	uint32_t n = node->end - node->first;
+
+	while (n > 1) {
+		uint32_t half = n / 2;
+
+		/* A mask, since compilers turn a conditional addition into a branch. */
+		base += half & -(uint32_t)(base[half - 1] <= address);
+		n -= half;
+	}
+	return (uint32_t)(base - index->addresses) + (*base <= address);
+}
 
 /* vd_index_rank() - number of addresses <= @address */
 static inline uint32_t vd_index_rank(const struct vd_index *index, uint64_t address)

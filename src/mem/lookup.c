@@ -7,6 +7,8 @@ const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct v
 	const struct vd_mem_entry *entry;
 	uint32_t rank;
 
+	if (gpa.value - snapshot->main_base < snapshot->main_size)
+		return &snapshot->main->shown;
 	if (hint && hint->generation == snapshot->generation) {
 		entry = &snapshot->entries[hint->index];
 		if (gpa.value >= snapshot->starts[hint->index] && gpa.value <= entry->last)

@@ -119,6 +119,25 @@ static uint64_t set_furthest(struct vd_mem_mapping *m, uint32_t low, uint32_t hi
 	return furthest;
 }
 
+static void choose_main(struct vd_mem_snapshot *s)
+{
+	uint64_t total = 0, largest = 0;
+	uint32_t i, at = 0;
+
+	for (i = 0; i < s->count; i++) {
+		uint64_t size = s->entries[i].last - s->starts[i] + 1;
+
+		total += size;
+		at = size > largest ? i : at;
+		largest = size > largest ? size : largest;
+	}
+	if (largest <= total - largest)
+		return;
+	s->main_base = s->starts[at];
+	s->main_size = largest;
+	s->main = s->entries[at].slot;
+}
+
 void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapshot *old,
 		       struct vd_mem_slot *const *added, uint32_t added_count,
 		       struct vd_mem_slot *const *mapped, uint32_t mapped_count)
@@ -137,6 +156,7 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 	while (j < added_count)
 		append_slot(next, added[j++]);
 	index_slots(next);
+	choose_main(next);
 	for (i = 0, j = 0; i < old->mapping_count; i++) {
 		const struct vd_mem_slot *slot = old->mappings[i].slot;
 

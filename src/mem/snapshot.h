@@ -53,6 +53,9 @@ struct vd_mem_snapshot {
 	uint64_t generation;
 	uint32_t count, capacity;
 	uint32_t mapping_count;
+	/* The slot that is larger than all others together: most guests have one. Size 0: none. */
+	uint64_t main_base, main_size;
+	struct vd_mem_slot *main;
 	struct vd_index index;
 	uint64_t *starts;
 	struct vd_mem_entry *entries;

@@ -49,6 +49,9 @@ static void test_hint(void **state)
 	(void)state;
 	fixture_open(&f);
 	assert_int_equal(find_id(&f, 0, &hint), 0);
+	/* another two, so that none is larger than the others together and found without a hint */
+	add_ram(&f, 8 * PAGE, 0, PAGE);
+	add_ram(&f, 9 * PAGE, 0, PAGE);
 	a = add_ram(&f, 0, 0, PAGE);
 	assert_int_equal(find_id(&f, 5, &hint), a);
 	assert_int_equal(find_id(&f, 6, &hint), a);
@@ -65,6 +68,29 @@ static void test_hint(void **state)
 	fixture_close(&f);
 }
 
+/* The slot larger than all others together is tried first, and is as exact as any. */
+static void test_main_slot(void **state)
+{
+	struct fixture f;
+	uint32_t small, large, last;
+
+	(void)state;
+	fixture_open(&f);
+	small = add_ram(&f, 0, 0, PAGE);
+	large = add_ram(&f, PAGE, 0, 3 * PAGE);
+	assert_int_equal(find_id(&f, PAGE - 1, NULL), small);
+	assert_int_equal(find_id(&f, PAGE, NULL), large);
+	assert_int_equal(find_id(&f, 4 * PAGE - 1, NULL), large);
+	assert_int_equal(find_id(&f, 4 * PAGE, NULL), 0);
+	last = add_ram(&f, 4 * PAGE, 0, 8 * PAGE);
+	assert_int_equal(find_id(&f, 4 * PAGE - 1, NULL), large);
+	assert_int_equal(find_id(&f, 12 * PAGE - 1, NULL), last);
+	assert_int_equal(vd_mem_remove_slot(f.mem, last), 0);
+	assert_int_equal(find_id(&f, 12 * PAGE - 1, NULL), 0);
+	assert_int_equal(find_id(&f, 4 * PAGE - 1, NULL), large);
+	fixture_close(&f);
+}
+
 /* Not even looked at: its index may be far outside the arrays of this set. */
 static void test_hint_of_a_larger_set(void **state)
 {
@@ -75,6 +101,7 @@ static void test_hint_of_a_larger_set(void **state)
 	(void)state;
 	fixture_open(&f);
 	id = add_ram(&f, 0, 0, PAGE);
+	add_ram(&f, PAGE, 0, PAGE);
 	hint = (struct vd_mem_hint){vd_mem_generation(f.mem) - 1, UINT32_MAX};
 	assert_int_equal(find_id(&f, 5, &hint), id);
 	assert_int_equal(hint.index, 0);
@@ -182,6 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_find_at_the_edges),
 		cmocka_unit_test(test_hint),
+		cmocka_unit_test(test_main_slot),
 		cmocka_unit_test(test_hint_of_a_larger_set),
 		cmocka_unit_test(test_removal_waits_for_readers),
 		cmocka_unit_test(test_each_stops),
