@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* DMA under a guard: a read section, for which whoever changes the memory waits. */
+#include "iommu/space.h"
+
+void vd_dma_guard_enter(struct vd_dma_space *space)
+{
+	space->env->read_enter(space->env);
+}
+
+void vd_dma_guard_leave(struct vd_dma_space *space)
+{
+	space->env->read_leave(space->env);
+}
+
+int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, void **pointer,
+		     uint64_t *run)
+{
+	struct dma_piece piece;
+	int r = dma_resolve(space, iova.value, access, &piece);
+
+	if (r)
+		return r == -EFAULT ? dma_fault(space) : r;
+	dma_count(space, 1);
+	*pointer = piece.pointer;
+	*run = piece.run;
+	return 0;
+}
+
+void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length)
+{
+	struct dma_piece piece;
+	int r;
+
+	space->env->read_enter(space->env);
+	r = dma_resolve(space, iova.value, VD_READ, &piece);
+	space->env->read_leave(space->env);
+	if (r != -EAGAIN)
+		return;
+	if (length && length < piece.run)
+		piece.run = length;
+	dma_wait_for(space, &piece);
+}
+
+void vd_dma_mark_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length)
+{
+	space->env->read_enter(space->env);
+	/* Acquire pairs with the release in dma_close(): if not closed, the guest's map stays. */
+	if (space->mem && !atomic_load_explicit(&space->closed, memory_order_acquire))
+		vd_mem_mark_dirty(space->mem, (vd_gpa){iova.value}, length);
+	space->env->read_leave(space->env);
+}
+
+/* One direction of a copy between a buffer of the device and its DMA address space. */
+struct copy {
+	struct vd_dma_space *space;
+	uint64_t iova, length;
+	unsigned char *to_buffer;
+	const unsigned char *from_buffer;
+};
+
+static unsigned access_of(const struct copy *copy)
+{
+	return copy->to_buffer ? VD_READ : VD_WRITE;
+}
+
+static uint64_t piece_length(const struct copy *copy, const struct dma_piece *piece, uint64_t done)
+{
+	return piece->run < copy->length - done ? piece->run : copy->length - done;
+}
+
+static void copy_piece(const struct copy *copy, const struct dma_piece *piece, uint64_t done)
+{
+	uint64_t length = piece_length(copy, piece, done);
+
+	if (copy->to_buffer) {
+		vd_guest_copy(copy->to_buffer + done, piece->pointer, length);
+		return;
+	}
+	vd_guest_copy(piece->pointer, copy->from_buffer + done, length);
+	/* After the store, so that whoever takes the mark finds the data. */
+	if (piece->dirty_log)
+		vd_mem_mark_dirty(copy->space->mem, (vd_gpa){copy->iova + done}, length);
+}
+
+/* Whether all of it is there, from what is @done on; a failure must leave the memory untouched. */
+static int check_rest(const struct copy *copy, uint64_t done, struct dma_piece *piece)
+{
+	while (done < copy->length) {
+		int r = dma_resolve(copy->space, copy->iova + done, access_of(copy), piece);
+
+		if (r)
+			return r;
+		done += piece_length(copy, piece, done);
+	}
+	return 0;
+}
+
+/*
+ * In a read section that has seen all of it, so that its content cannot change before it is left. If a change
+ * has begun meanwhile, all is done again after it.
+ */
+static int copy_pieces(const struct copy *copy, struct dma_piece *piece)
+{
+	uint64_t done = 0, pieces = 1;
+
+	for (;;) {
+		copy_piece(copy, piece, done);
+		done += piece_length(copy, piece, done);
+		if (done == copy->length)
+			break;
+		if (dma_resolve(copy->space, copy->iova + done, access_of(copy), piece))
+			return -EAGAIN;
+		pieces++;
+	}
+	dma_count(copy->space, pieces);
+	return 0;
+}
+
+/* *@piece is what has to be waited for if this returns -EAGAIN. */
+static int copy_guarded(const struct copy *copy, struct dma_piece *piece)
+{
+	const struct vd_env *env = copy->space->env;
+	struct dma_piece first;
+	int r;
+
+	env->read_enter(env);
+	r = dma_resolve(copy->space, copy->iova, access_of(copy), piece);
+	first = *piece;
+	if (!r && piece->run < copy->length)
+		r = check_rest(copy, piece->run, piece);
+	if (!r) {
+		*piece = first;
+		r = copy_pieces(copy, piece);
+	}
+	env->read_leave(env);
+	return r;
+}
+
+static int copy_all(const struct copy *copy)
+{
+	struct dma_piece piece;
+	uint64_t end;
+	int r;
+
+	if (!copy->length)
+		return 0;
+	if (!vd_range_end(copy->iova, copy->length, &end))
+		return dma_fault(copy->space);
+	while ((r = copy_guarded(copy, &piece)) == -EAGAIN)
+		dma_wait_for(copy->space, &piece);
+	if (r)
+		return dma_fault(copy->space);
+	vd_trace(copy->space->env, VD_TRACE_DMA, copy->iova, copy->length, access_of(copy));
+	return 0;
+}
+
+int vd_dma_read(struct vd_dma_space *space, vd_iova iova, void *buffer, size_t length)
+{
+	struct copy copy = {space, iova.value, length, buffer, NULL};
+
+	return copy_all(&copy);
+}
+
+int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, size_t length)
+{
+	struct copy copy = {space, iova.value, length, NULL, buffer};
+
+	return copy_all(&copy);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The space as a mirror of the memory behind it. */
+#include "iommu/space.h"
+
+static struct vd_dma_space *space_of(struct vd_listener *listener)
+{
+	return (struct vd_dma_space *)((char *)listener - offsetof(struct vd_dma_space, listener));
+}
+
+static int invalidate_start(struct vd_listener *listener, const struct vd_invalidation *event)
+{
+	struct vd_dma_space *space = space_of(listener);
+	struct dma_change change = {
+		.object = space->mem ? NULL : event->object,
+		.start = event->start,
+		.last = event->start + (event->length - 1),
+		.blockable = event->blockable,
+	};
+	bool guards;
+	int r;
+
+	/* Writes by DMA are marked after the store, at the latest by unpin: nothing here is write-protected. */
+	if (event->reason == VD_INVALIDATE_WRITE_PROTECT)
+		return 0;
+	/* Who only reads does not mind. */
+	if (event->reason == VD_INVALIDATE_PROTECT)
+		change.access = VD_WRITE;
+	dma_lock(space);
+	r = dma_pins_drain(space, &change);
+	guards = space->maps.count != 0;
+	dma_unlock(space);
+	/* Guards that began before have left. The guest's memory map sees to that itself. */
+	if (!r && guards)
+		space->env->synchronize(space->env);
+	return r;
+}
+
+static void release(struct vd_listener *listener)
+{
+	struct vd_dma_space *space = space_of(listener);
+	struct dma_change all = {.last = UINT64_MAX, .blockable = true};
+
+	dma_lock(space);
+	/* Release pairs with the acquire in dma_resolve(). */
+	atomic_store_explicit(&space->closed, true, memory_order_release);
+	if (dma_pins_drain(space, &all) && space->env->log)
+		space->env->log(space->env, VD_LOG_ERROR,
+				"DMA: memory goes away though a device still holds some of it");
+	space->released = true;
+	while (space->chain_sleepers)
+		dma_sleep(space, 0);
+	dma_unlock(space);
+	/* Whoever releases the memory waits for read sections itself. */
+	vd_notifier_unregister(space->chain, listener);
+}
+
+const struct vd_listener_ops dma_listener_ops = {
+	.invalidate_start = invalidate_start,
+	.release = release,
+};

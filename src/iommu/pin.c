@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Memory held for asynchronous I/O, and how those who want it back get it. */
+#include "iommu/space.h"
+
+/* ---- pinning --------------------------------------------------------------------------------- */
+
+/* Segments under construction. */
+struct gather {
+	struct vd_dma_segment *segments;
+	unsigned count, room;
+	uint64_t pieces;
+};
+
+static int gather_add(struct gather *gather, unsigned char *pointer, uint64_t length)
+{
+	struct vd_dma_segment *last = gather->segments + gather->count - 1;
+
+	gather->pieces++;
+	if (gather->count && (unsigned char *)last->base + last->length == pointer) {
+		last->length += length;
+		return 0;
+	}
+	if (gather->count == gather->room)
+		return -ENOSPC;
+	gather->segments[gather->count++] = (struct vd_dma_segment){pointer, length};
+	return 0;
+}
+
+static int gather_range(struct vd_dma_space *space, const struct vd_dma_range *range,
+			unsigned access, struct gather *gather, struct dma_piece *piece)
+{
+	uint64_t done = 0, end;
+
+	if (!vd_range_end(range->iova.value, range->length, &end))
+		return -EFAULT;
+	while (done < range->length) {
+		int r = dma_resolve(space, range->iova.value + done, access, piece);
+		uint64_t length = range->length - done;
+
+		if (r)
+			return r;
+		if (piece->run < length)
+			length = piece->run;
+		r = gather_add(gather, piece->pointer, length);
+		if (r)
+			return r;
+		done += length;
+	}
+	return 0;
+}
+
+static void pin_link(struct vd_dma_pin *pin)
+{
+	struct vd_dma_space *space = pin->space;
+
+	pin->next = space->pins;
+	pin->previous = &space->pins;
+	if (pin->next)
+		pin->next->previous = &pin->next;
+	space->pins = pin;
+	space->pin_count++;
+	space->pinned_bytes += pin->bytes;
+}
+
+/* Lock held: no invalidation of these ranges has looked for pins and not seen this one. */
+static int pin_locked(struct vd_dma_pin *pin, struct gather *gather, struct dma_piece *piece)
+{
+	int r = pin->count ? 0 : -EFAULT;
+
+	for (unsigned i = 0; i < pin->count && !r; i++) {
+		r = gather_range(pin->space, &pin->ranges[i], pin->access, gather, piece);
+		pin->bytes += pin->ranges[i].length;
+	}
+	if (!r)
+		pin_link(pin);
+	return r;
+}
+
+int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, unsigned count,
+	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
+	       struct vd_dma_segment *segments, unsigned *segment_count)
+{
+	struct dma_piece piece;
+	struct gather gather;
+	int r;
+
+	for (;;) {
+		gather = (struct gather){.segments = segments, .room = *segment_count};
+		*pin = (struct vd_dma_pin){.space = space, .owner = owner, .ranges = ranges,
+					   .count = count, .access = access};
+		dma_lock(space);
+		r = pin_locked(pin, &gather, &piece);
+		dma_unlock(space);
+		if (r != -EAGAIN)
+			break;
+		dma_wait_for(space, &piece);
+	}
+	if (r)
+		return r == -EFAULT ? dma_fault(space) : r;
+	dma_count(space, gather.pieces);
+	for (unsigned i = 0; i < count && space->env->trace_events & VD_TRACE_PIN; i++)
+		vd_trace(space->env, VD_TRACE_PIN, ranges[i].iova.value, ranges[i].length, access);
+	*segment_count = gather.count;
+	return 0;
+}
+
+void vd_dma_unpin(struct vd_dma_pin *pin)
+{
+	struct vd_dma_space *space = pin->space;
+
+	dma_lock(space);
+	/* Before the pin is gone: what it held, and the log of it, may go with it. */
+	if (pin->access & VD_WRITE && space->mem && !space->released) {
+		for (unsigned i = 0; i < pin->count; i++)
+			vd_mem_mark_dirty(space->mem, (vd_gpa){pin->ranges[i].iova.value},
+					  pin->ranges[i].length);
+	}
+	*pin->previous = pin->next;
+	if (pin->next)
+		pin->next->previous = pin->previous;
+	space->pinned_bytes -= pin->bytes;
+	dma_wake(space);
+	dma_unlock(space);
+}
+
+/* ---- getting memory back ------------------------------------------------------------------------ */
+
+/* Whether a range, all of which is mapped as it is pinned, is backed by the bytes that change. */
+static bool range_backed_by(const struct vd_dma_space *space, const struct vd_dma_range *range,
+			    const struct dma_change *change)
+{
+	uint64_t last = range->iova.value + (range->length - 1), at = range->iova.value;
+
+	for (;;) {
+		const struct dma_map *map = dma_maps_find(&space->maps, at);
+		uint64_t end;
+
+		if (!map)
+			return false;
+		end = map->last < last ? map->last : last;
+		if (map->object == change->object &&
+		    map->offset + (at - map->start) <= change->last &&
+		    change->start <= map->offset + (end - map->start))
+			return true;
+		if (end == last)
+			return false;
+		at = end + 1;
+	}
+}
+
+static bool range_concerned(const struct vd_dma_space *space, const struct vd_dma_range *range,
+			    const struct dma_change *change)
+{
+	if (change->object)
+		return range_backed_by(space, range, change);
+	return range->iova.value <= change->last &&
+	       change->start <= range->iova.value + (range->length - 1);
+}
+
+static bool pin_concerned(const struct vd_dma_space *space, const struct vd_dma_pin *pin,
+			  const struct dma_change *change)
+{
+	if ((pin->access & change->access) != change->access)
+		return false;
+	for (unsigned i = 0; i < pin->count; i++)
+		if (range_concerned(space, &pin->ranges[i], change))
+			return true;
+	return false;
+}
+
+/* The first pin that is concerned and was not asked for since ask number @since; UINT64_MAX for any. */
+static struct vd_dma_pin *find_concerned(const struct vd_dma_space *space,
+					 const struct dma_change *change, uint64_t since)
+{
+	struct vd_dma_pin *pin = space->pins;
+
+	while (pin && (pin->asked >= since || !pin_concerned(space, pin, change)))
+		pin = pin->next;
+	return pin;
+}
+
+/*
+ * Asks the owner of @pin for all its pins that are concerned. The lock is dropped meanwhile; that the owner
+ * is being asked is noted, so that it can wait for the end of that before it goes.
+ */
+static void ask(struct vd_dma_space *space, struct vd_dma_pin *pin,
+		const struct dma_change *change, uint64_t number)
+{
+	struct vd_dma_owner *owner = pin->owner;
+	struct dma_ask note = {.owner = owner, .next = space->asks}, **link;
+	uint64_t low = UINT64_MAX, high = 0;
+
+	for (; pin; pin = pin->next) {
+		if (pin->owner != owner || !pin_concerned(space, pin, change))
+			continue;
+		pin->asked = number;
+		for (unsigned i = 0; i < pin->count; i++) {
+			uint64_t start = pin->ranges[i].iova.value;
+			uint64_t last = start + (pin->ranges[i].length - 1);
+
+			low = start < low ? start : low;
+			high = last > high ? last : high;
+		}
+	}
+	if (!owner)
+		return;
+	space->asks = &note;
+	dma_unlock(space);
+	/* A length of 2^64 does not occur: it would be all there is, and pinned. */
+	owner->unpin_request(owner, (vd_iova){low}, high - low + 1);
+	dma_lock(space);
+	for (link = &space->asks; *link != &note; link = &(*link)->next)
+		;
+	*link = note.next;
+	dma_wake(space);
+}
+
+int dma_pins_drain(struct vd_dma_space *space, const struct dma_change *change)
+{
+	uint64_t number = ++space->last_ask, deadline = 0;
+	struct vd_dma_pin *pin;
+
+	while (find_concerned(space, change, UINT64_MAX)) {
+		if (!change->blockable)
+			return -EAGAIN;
+		pin = find_concerned(space, change, number);
+		if (pin) {
+			ask(space, pin, change, number);
+			continue;
+		}
+		if (!deadline)
+			deadline = space->env->clock_ns(space->env) + space->pin_limit_ns;
+		if (!dma_sleep(space, deadline))
+			return -EBUSY;
+	}
+	return 0;
+}
+
+void vd_dma_owner_drain(struct vd_dma_space *space, const struct vd_dma_owner *owner)
+{
+	const struct dma_ask *note;
+
+	dma_lock(space);
+	do {
+		note = space->asks;
+		while (note && owner && note->owner != owner)
+			note = note->next;
+		if (note)
+			dma_sleep(space, 0);
+	} while (note);
+	dma_unlock(space);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * From an IOVA to a host pointer. A space that follows a guest asks the guest's memory map itself: what is
+ * mirrored on demand, and kept nowhere, is never stale.
+ */
+#include "iommu/space.h"
+
+static unsigned char *pointer_of(const struct vd_dma_space *space, const struct vd_host_page *page,
+				 uint64_t address)
+{
+	uint64_t page_mask = ((uint64_t)1 << space->host_page_shift) - 1;
+	unsigned char *base =
+		vd_host_pointer(space->window_base, page->pfn, space->host_page_shift);
+
+	return base + (address & page_mask);
+}
+
+/* Trap slots (the MSI window, ECAM, registers) are no memory: DMA there faults. */
+static int resolve_guest(const struct vd_dma_space *space, uint64_t iova, unsigned access,
+			 struct dma_piece *piece)
+{
+	struct vd_mem_page page;
+
+	piece->key = iova;
+	piece->run = 1;
+	if (vd_mem_gpa_to_pfn(space->mem, (vd_gpa){iova}, access, &page))
+		return -EFAULT;
+	if (access & VD_WRITE && !page.writable)
+		return -EFAULT;
+	piece->run = page.host.run;
+	piece->pointer = pointer_of(space, &page.host, iova);
+	piece->device = page.host.kind == VD_PAGE_DEVICE;
+	piece->dirty_log = page.dirty_log;
+	return 0;
+}
+
+static int resolve_map(const struct vd_dma_space *space, uint64_t iova, unsigned access,
+		       struct dma_piece *piece)
+{
+	const struct dma_map *map = dma_maps_find(&space->maps, iova);
+	struct vd_host_page page;
+	uint64_t left;
+
+	/* Acquire pairs with the release in vd_dma_unmap(). */
+	if (!map || (map->access & access) != access ||
+	    atomic_load_explicit(&map->closed, memory_order_acquire))
+		return -EFAULT;
+	piece->key = map->offset + (iova - map->start);
+	piece->run = 1;
+	piece->device = vd_host_object_kind(map->object) == VD_PAGE_DEVICE;
+	if (vd_host_object_lookup(map->object, piece->key, access | VD_READ, &page))
+		return -EFAULT;
+	left = map->last - iova; /* one less than the bytes left, which may be 2^64 */
+	piece->run = page.run - 1 < left ? page.run : left + 1;
+	piece->pointer = pointer_of(space, &page, piece->key);
+	return 0;
+}
+
+static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned access,
+			struct dma_piece *piece)
+{
+	uint64_t seq = vd_notifier_begin(space->chain);
+	int r;
+
+	*piece = (struct dma_piece){.run = 0};
+	r = space->mem ? resolve_guest(space, iova, access, piece)
+		       : resolve_map(space, iova, access, piece);
+	if (piece->run && vd_notifier_retry(space->chain, seq, piece->key, piece->run))
+		return -EAGAIN;
+	return r;
+}
+
+int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		struct dma_piece *piece)
+{
+	int r;
+
+	/* Acquire pairs with the release in dma_close(). If not closed, the chain stays for this section. */
+	if (atomic_load_explicit(&space->closed, memory_order_acquire))
+		return -EFAULT;
+	r = resolve_once(space, iova, access, piece);
+	/* An invalidation that has ended meanwhile counts as well; now only one that is active does. */
+	if (r == -EAGAIN)
+		r = resolve_once(space, iova, access, piece);
+	/*
+	 * Another device's memory that is just being reset or moved away does not answer. To wait for it would
+	 * be a deadlock if it is the memory of the very device that asks, whose reset waits for its lock.
+	 */
+	if (r == -EAGAIN && piece->device)
+		r = -EFAULT;
+	return r;
+}
+
+/* ---- waiting for the end of a change ----------------------------------------------------------- */
+
+void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece)
+{
+	bool alive;
+
+	if (!piece->run)
+		return;
+	dma_lock(space);
+	alive = !space->released;
+	space->chain_sleepers += alive;
+	dma_unlock(space);
+	if (!alive)
+		return;
+	vd_notifier_wait(space->chain, piece->key, piece->run);
+	dma_lock(space);
+	space->chain_sleepers--;
+	dma_wake(space);
+	dma_unlock(space);
+}
+
+/* ---- counting ------------------------------------------------------------------------------------ */
+
+/* Which thread this is: only the address is used. */
+static unsigned thread_counter(void)
+{
+	static _Thread_local char self;
+	uint64_t hash = (uint64_t)(uintptr_t)&self * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (unsigned)(hash >> 60) % DMA_COUNTERS;
+}
+
+void dma_count(struct vd_dma_space *space, uint64_t translations)
+{
+	_Atomic uint64_t *counter = &space->counters[thread_counter()].translations;
+
+	/* No atomic addition, which would cost as much as the translation itself. */
+	atomic_store_explicit(counter,
+			      atomic_load_explicit(counter, memory_order_relaxed) + translations,
+			      memory_order_relaxed);
+}
+
+int dma_fault(struct vd_dma_space *space)
+{
+	atomic_fetch_add_explicit(&space->faults, 1, memory_order_relaxed);
+	return -EFAULT;
+}

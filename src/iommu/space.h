@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The DMA address space itself, for the files of this floor. */
+#ifndef VIADUCT_IOMMU_SPACE_H
+#define VIADUCT_IOMMU_SPACE_H
+
+#include <viaduct/iommu.h>
+
+#include "iommu/maps.h"
+
+/* Translations are counted on every DMA access: each thread in a cache line that is most likely its own. */
+#define DMA_COUNTERS 16u
+
+struct dma_counter {
+	_Alignas(64) _Atomic uint64_t translations;
+};
+
+/* An owner that is being asked to unpin; on the asking thread's stack. */
+struct dma_ask {
+	const struct vd_dma_owner *owner;
+	struct dma_ask *next;
+};
+
+struct vd_dma_space {
+	const struct vd_env *env;
+	struct vd_host *host;
+	uintptr_t window_base;
+	unsigned page_shift, host_page_shift;
+	uint64_t pin_limit_ns;
+	_Atomic uint32_t references;
+	/* The guest's memory, if IOVA = guest physical address; then @maps stays empty. */
+	struct vd_mem *mem;
+	/* The chain that tells of changes: the followed space's, or the host's. */
+	struct vd_notifier *chain;
+	struct vd_listener listener;
+	struct dma_maps maps; /* written under @lock */
+	_Atomic bool closed;  /* nothing is reachable any more */
+
+	/*
+	 * @lock comes after every lock of a caller and is not held while anything is waited for or asked.
+	 * A range becomes active on @chain before the listener takes @lock to look for pins, and a pin is
+	 * checked against the active ranges under the same lock: so an invalidation either sees it or keeps it out.
+	 */
+	struct vd_lock lock;
+	bool released; /* @chain and @mem are gone */
+	struct vd_dma_pin *pins;
+	struct dma_ask *asks;
+	uint64_t last_ask;
+	uint32_t chain_sleepers; /* threads inside vd_notifier_wait(@chain) */
+	uint32_t sleepers;	 /* threads that wait for @word */
+	_Atomic uint32_t word;	 /* changes when pins, asks or chain sleepers get fewer */
+	uint64_t pin_count, pinned_bytes;
+
+	_Atomic uint64_t faults;
+	struct dma_counter counters[DMA_COUNTERS];
+};
+
+static inline void dma_lock(struct vd_dma_space *space)
+{
+	space->env->lock(space->env, &space->lock);
+}
+
+static inline void dma_unlock(struct vd_dma_space *space)
+{
+	space->env->unlock(space->env, &space->lock);
+}
+
+/*
+ * dma_sleep() - until @word changes or @deadline_ns (of the environment's clock; 0 for none) has passed
+ * Lock held on entry and exit, not meanwhile. Return: false if the deadline has passed.
+ */
+bool dma_sleep(struct vd_dma_space *space, uint64_t deadline_ns);
+/* dma_wake() - lock held */
+void dma_wake(struct vd_dma_space *space);
+
+/* ---- resolve.c -------------------------------------------------------------------------------- */
+
+/*
+ * One IOVA, resolved. @key and @run say which range of the chain the answer depends on; @run is 0 if on
+ * none.
+ */
+struct dma_piece {
+	unsigned char *pointer;
+	uint64_t run;
+	uint64_t key;
+	bool device;
+	bool dirty_log;
+};
+
+/*
+ * dma_resolve() - under the retry protocol; in a read section or with the lock held
+ * Return: 0; -EFAULT; -EAGAIN what the answer depends on is being changed: dma_wait_for() it.
+ */
+int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		struct dma_piece *piece);
+/* dma_wait_for() - no lock held, not in a read section */
+void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece);
+void dma_count(struct vd_dma_space *space, uint64_t translations);
+/* dma_fault() - counts. Return: -EFAULT. */
+int dma_fault(struct vd_dma_space *space);
+
+/* ---- pin.c ------------------------------------------------------------------------------------ */
+
+/*
+ * What is going to change: IOVAs, or, with @object, bytes of an object. Pins that do not have all of
+ * @access do not mind.
+ */
+struct dma_change {
+	const struct vd_host_object *object;
+	uint64_t start, last;
+	unsigned access;
+	bool blockable;
+};
+
+/*
+ * dma_pins_drain() - ask the owners of the pins concerned, and wait
+ * Lock held on entry and exit, not while asking or waiting. New pins must have been kept out.
+ * Return: 0: there are none; -EAGAIN: there are, and the change is not blockable; -EBUSY they stayed past the limit.
+ */
+int dma_pins_drain(struct vd_dma_space *space, const struct dma_change *change);
+
+/* ---- invalidate.c ----------------------------------------------------------------------------- */
+
+extern const struct vd_listener_ops dma_listener_ops;
+
+#endif
