@@ -117,6 +117,15 @@ void vd_mmu_destroy(struct vd_mmu *mmu);
 int vd_mmu_walk(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_leaf *leaf);
 
 /**
+ * vd_mmu_walk_guarded() - the same without a read section, which costs several times the walk
+ *
+ * For a thread that the flush callback waits for, as it does for a hart that is inside: tables are freed only
+ * after that flush, so they stand until this thread has answered it.
+ * Return: as vd_mmu_walk().
+ */
+int vd_mmu_walk_guarded(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_leaf *leaf);
+
+/**
  * vd_mmu_fault() - make the translation for one access, from the guest's slots
  *
  * May sleep: the caller holds no host pointer and no lock. Maps the largest block that gpa, pfn, slot and

@@ -32,8 +32,8 @@ static uint64_t page_address(const struct vd_mmu *mmu, const struct vd_mem_page 
 
 /*
  * Whether the block of a level around @gpa is one piece: gpa and address agree modulo its size, it lies
- * inside the slot, and what the host has from its start on is alike to its end. All but the last
- * question only save the lookup. What changes between the lookups ends in a retry.
+ * inside the slot, and what the host has from its start on is alike to its end. The slot's bounds and the first
+ * run only save the second lookup. What changes between the lookups ends in a retry.
  */
 static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa,
 		       uint64_t address, unsigned level)
@@ -51,8 +51,7 @@ static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint6
 		return false;
 	/* For reading: only the page that faulted may break copy-on-write. */
 	return !vd_mem_gpa_to_pfn(mmu->mem, (vd_gpa){start}, VD_READ, &head) &&
-	       head.host.run >= size &&
-	       page_address(mmu, &head, start) == (address & ~(size - 1));
+	       head.host.run >= size;
 }
 
 /* Invariant 5. A lookup for writing that succeeded is the host's and the slot's permission. */

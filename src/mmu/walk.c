@@ -81,6 +81,11 @@ int vd_mmu_walk(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_l
 	return ret;
 }
 
+int vd_mmu_walk_guarded(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_leaf *leaf)
+{
+	return mmu->format->walk(&mmu->top, gpa.value, access, leaf);
+}
+
 unsigned vd_mmu_path_end(const struct vd_mmu *mmu, uint64_t gpa)
 {
 	const struct vd_mmu_format *format = mmu->format;

@@ -77,7 +77,10 @@ static int zap_visit(struct vd_mmu *mmu, struct vd_mmu_visitor *visitor,
 	return moment == VD_MMU_BEFORE_TABLE ? VD_MMU_SKIP : 0;
 }
 
-/* Under the lock. */
+/*
+ * Under the lock. The flush follows the detaching and comes before the tables are retired: guarded walks
+ * have no other protection (vd_mmu_walk_guarded()).
+ */
 static void zap_locked(struct vd_mmu *mmu, struct change *change)
 {
 	change->visitor.when = VD_MMU_AT_LEAF | VD_MMU_BEFORE_TABLE | VD_MMU_AFTER_TABLE;

@@ -12,7 +12,8 @@
 #define HARTS 2u
 #define PAGES 64u
 #define TLB_ENTRIES 32u
-#define CHANGES 400u
+#define CHANGES 400u /* at least, and until each hart has had as many */
+#define FAULTS 400u
 #define BASE (2 * GIB)
 #define ALIAS (3 * GIB + PAGE) /* the same pages; comes and goes */
 
@@ -35,8 +36,9 @@ struct hart {
 	_Atomic bool request;
 	struct tlb_entry tlb[TLB_ENTRIES];
 	uint64_t expected[PAGES]; /* the hart's own word of each page */
-	uint64_t seed, stores, faults, refused;
-	const char *failure;
+	uint64_t seed;
+	_Atomic uint64_t stores, faults;
+	const char *_Atomic failure;
 };
 
 struct stress {
@@ -92,21 +94,18 @@ static char *hart_page(struct hart *hart, uint64_t gpa, unsigned access)
 
 	if (entry->tag == gpa && entry->access & access)
 		return entry->page;
-	while (vd_mmu_walk(mmu, (vd_gpa){gpa}, access, &leaf)) {
+	while (hart->number ? vd_mmu_walk(mmu, (vd_gpa){gpa}, access, &leaf)
+			    : vd_mmu_walk_guarded(mmu, (vd_gpa){gpa}, access, &leaf)) {
 		int rc;
 
 		hart_leave(hart);
 		rc = vd_mmu_fault(mmu, (vd_gpa){gpa}, access);
 		hart_enter(hart);
 		hart->faults++;
-		if (rc == -EACCES || rc == -ENOENT) {
-			hart->refused++;
-			return NULL;
-		}
-		if (rc) {
+		if (rc && rc != -EACCES && rc != -ENOENT)
 			hart->failure = "fault";
+		if (rc)
 			return NULL;
-		}
 	}
 	*entry = (struct tlb_entry){
 		gpa, access, vd_host_pointer(hart->stress->window, leaf.pfn, 12)};
@@ -214,6 +213,20 @@ static void change(struct stress *s, uint32_t *alias, uint32_t slot)
 	}
 }
 
+/* Whether a hart, not failed, has still to see more of it. */
+static bool harts_lag(struct stress *s)
+{
+	for (unsigned i = 0; i < HARTS; i++) {
+		if (s->harts[i].failure)
+			return false;
+	}
+	for (unsigned i = 0; i < HARTS; i++) {
+		if (s->harts[i].faults < FAULTS || s->harts[i].stores < FAULTS)
+			return true;
+	}
+	return false;
+}
+
 static void run_stress(struct stress *s, bool aliased)
 {
 	struct vd_mmu_config config;
@@ -234,7 +247,7 @@ static void run_stress(struct stress *s, bool aliased)
 		s->harts[i] = (struct hart){.stress = s, .number = i, .seed = 100 + i};
 		assert_int_equal(pthread_create(&s->harts[i].thread, NULL, hart_run, &s->harts[i]), 0);
 	}
-	for (unsigned n = 0; n < CHANGES; n++)
+	for (unsigned n = 0; n < CHANGES || harts_lag(s); n++)
 		change(s, &alias, slot);
 	atomic_store(&s->stop, true);
 	for (unsigned i = 0; i < HARTS; i++)
@@ -242,7 +255,6 @@ static void run_stress(struct stress *s, bool aliased)
 	for (unsigned i = 0; i < HARTS; i++) {
 		if (s->harts[i].failure)
 			fail_msg("hart %u: %s", i, s->harts[i].failure);
-		assert_true(s->harts[i].stores && s->harts[i].faults > CHANGES / 4);
 	}
 	fetch_and_copy(s, slot);
 }

@@ -49,6 +49,10 @@ static void refused_walk_sets_nothing(void **state)
 	assert_false(vd_mmu_test_young(f.mmu, (vd_gpa){RAM_BASE}, PAGE));
 	assert_int_equal(walk(&f, RAM_BASE + PAGE, VD_READ, &leaf), -ENOENT);
 	assert_int_equal(walk(&f, UINT64_MAX, VD_READ, &leaf), -ENOENT);
+	assert_int_equal(vd_mmu_walk_guarded(f.mmu, (vd_gpa){RAM_BASE}, VD_WRITE, &leaf), -EACCES);
+	assert_int_equal(vd_mmu_walk_guarded(f.mmu, (vd_gpa){RAM_BASE}, VD_EXECUTE, &leaf), 0);
+	assert_int_equal(leaf.pfn.value, pfn_now(&f, RAM_BASE).value);
+	assert_true(vd_mmu_test_young(f.mmu, (vd_gpa){RAM_BASE}, PAGE));
 	fixture_close(&f);
 }
 
