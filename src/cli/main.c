@@ -14,6 +14,7 @@ static const struct command commands[] = {
 	{"resume", "let a paused machine go on", command_resume},
 	{"quit", "end a machine, its disks flushed", command_quit},
 	{"riscv-test", "run riscv-tests ELF files on a bare hart", command_riscv_test},
+	{"bench", "measure parts of this program", command_bench},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
