@@ -84,6 +84,29 @@ static void test_pfn_of_device_memory(void **state)
 	fixture_close(&f);
 }
 
+/* RAM that the host has hidden from itself is RAM to a guest, but is told apart. */
+static void test_pfn_of_reserved_memory(void **state)
+{
+	struct vd_host_object *reserved;
+	struct vd_slot_config slot;
+	struct vd_mem_page page;
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	assert_int_equal(vd_host_import(f.host, "hidden", vd_host_object_fd(f.other), 0, PAGE,
+					VD_PAGE_RESERVED, VD_MEMORY_NORMAL, 0, &reserved, NULL), 0);
+	slot = ram_slot(&f, 0, 0, PAGE);
+	slot.object = reserved;
+	add_slot(&f, &slot);
+	assert_int_equal(vd_mem_write(f.mem, (vd_gpa){0}, "x", 1), 0);
+	assert_int_equal(vd_mem_gpa_to_pfn(f.mem, (vd_gpa){0}, VD_WRITE, &page), 0);
+	assert_int_equal(page.host.kind, VD_PAGE_RESERVED);
+	assert_int_equal(page.kind, VD_SLOT_RAM);
+	vd_host_object_put(reserved);
+	fixture_close(&f);
+}
+
 /* While the log runs, only the page that is stored to becomes writable, and only by a store. */
 static void test_pfn_under_dirty_log(void **state)
 {
@@ -298,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_pfn_of_ram),
 		cmocka_unit_test(test_pfn_refusals),
 		cmocka_unit_test(test_pfn_of_device_memory),
+		cmocka_unit_test(test_pfn_of_reserved_memory),
 		cmocka_unit_test(test_pfn_under_dirty_log),
 		cmocka_unit_test(test_pfn_of_private_memory),
 		cmocka_unit_test(test_copy_across_slots),
