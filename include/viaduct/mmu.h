@@ -2,11 +2,12 @@
 /**
  * DOC: floor 3, the secondary MMU
  *
- * Page tables for a walker: filled by faults, emptied by the notifier of the guest space they mirror.
- * A format (one file each) knows bits; the walker and the algorithms know none.
+ * Page tables for a walker: filled by faults, emptied by the notifier of the guest space they
+ * mirror. A format (one file each) knows bits; the walker and the algorithms know none.
  *
- * Locks: one lock a vd_mmu orders installs against zaps. Walks take no lock: they run in a read section of the
- * environment, and table pages are freed after it. Nothing allocates or sleeps under the lock.
+ * Locks: one lock a vd_mmu orders installs against zaps. Walks take no lock: they run in a read
+ * section of the environment, or on a thread that the flush callback waits for, and table pages
+ * are freed after both. Nothing allocates or sleeps under the lock.
  */
 #ifndef VIADUCT_MMU_H
 #define VIADUCT_MMU_H
@@ -23,9 +24,9 @@ struct vd_mmu_format;
 /**
  * vd_mmu_format_sv39x4, _sv48x4, _sv57x4 - second-stage tables of the RISC-V hypervisor extension
  *
- * Privileged manual, "Two-Stage Address Translation", with Svpbmt for device memory. They address 41,
- * 50 and 59 bits; the root is 16 KiB, aligned to its size. Leaves of 4 KiB, 2 MiB and 1 GiB. The first
- * software bit (entry bit 8) marks leaves of device slots.
+ * Privileged manual, "Two-Stage Address Translation", with Svpbmt for device memory. They address
+ * 41, 50 and 59 bits; the root is 16 KiB, aligned to its size. Leaves of 4 KiB, 2 MiB and 1 GiB.
+ * The first software bit (entry bit 8) marks leaves of device slots.
  */
 extern const struct vd_mmu_format vd_mmu_format_sv39x4;
 extern const struct vd_mmu_format vd_mmu_format_sv48x4;
@@ -36,10 +37,10 @@ extern const struct vd_mmu_format vd_mmu_format_sv57x4;
  * @env: memory, lock and reclamation; outlives the MMU
  * @mem: the guest space mirrored; its page is at least the format's granule. Outlives the MMU
  * @format: of the tables
- * @flush: make sure no TLB filled from these tables holds the range any more; called with the lock
- *	held (B7), so it must neither call back into the MMU nor allocate. It may wait for harts to
- *	acknowledge, as long as a hart that waits for this lock counts as outside. The range is whole
- *	blocks. NULL if nothing caches
+ * @flush: make sure no TLB filled from these tables holds the range any more; called with the
+ *	lock held (B7), so it must neither call back into the MMU nor allocate. It may wait for
+ *	harts to acknowledge, as long as a hart that waits for this lock counts as outside. The
+ *	range is whole blocks. NULL if nothing caches
  * @flush_context: passed to @flush
  */
 struct vd_mmu_config {
@@ -94,8 +95,8 @@ struct vd_mmu_stats {
 
 /**
  * vd_mmu_create() - an empty table that listens on the guest space's chain
- * Return: 0; -EINVAL no environment, space or format, or pages smaller than the format's granule; -ENOMEM;
- *	-ESHUTDOWN the space was released. On failure nothing is left behind.
+ * Return: 0; -EINVAL no environment, space or format, or pages smaller than the format's granule;
+ *	-ENOMEM; -ESHUTDOWN the space was released. On failure nothing is left behind.
  */
 int vd_mmu_create(const struct vd_mmu_config *config, struct vd_mmu **mmu, struct vd_error *error);
 
@@ -107,20 +108,22 @@ int vd_mmu_create(const struct vd_mmu_config *config, struct vd_mmu **mmu, struc
 void vd_mmu_destroy(struct vd_mmu *mmu);
 
 /**
- * vd_mmu_walk() - what a hardware walker would find; sets accessed, and dirty if @access has VD_WRITE,
- * in the entry (compare-and-swap), as a walker that updates them (Svadu) does
+ * vd_mmu_walk() - what a hardware walker would find; sets accessed, and dirty if @access has
+ * VD_WRITE, in the entry (compare-and-swap), as a walker that updates them (Svadu) does
  *
- * Lock-free, never sleeps, never installs. Safe while the caller may hold host pointers. What is found is
- * good until the flush callback asks for it back: a TLB is filled by a thread which that callback waits for.
- * Return: 0; -ENOENT nothing there, or a malformed entry; -EACCES an entry that does not allow @access.
+ * Lock-free, never sleeps, never installs. Safe while the caller may hold host pointers. What is
+ * found is good until the flush callback asks for it back: a TLB is filled by a thread which that
+ * callback waits for.
+ * Return: 0; -ENOENT nothing there, or a malformed entry; -EACCES an entry that does not allow
+ *	@access.
  */
 int vd_mmu_walk(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_leaf *leaf);
 
 /**
  * vd_mmu_walk_guarded() - the same without a read section, which costs several times the walk
  *
- * For a thread that the flush callback waits for, as it does for a hart that is inside: tables are freed only
- * after that flush, so they stand until this thread has answered it.
+ * For a thread that the flush callback waits for, as it does for a hart that is inside: tables
+ * are freed only after that flush, so they stand until this thread has answered it.
  * Return: as vd_mmu_walk().
  */
 int vd_mmu_walk_guarded(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct vd_mmu_leaf *leaf);
@@ -128,12 +131,13 @@ int vd_mmu_walk_guarded(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct 
 /**
  * vd_mmu_fault() - make the translation for one access, from the guest's slots
  *
- * May sleep: the caller holds no host pointer and no lock. Maps the largest block that gpa, pfn, slot and
- * host run allow, 4 KiB under dirty logging, and no larger than the tables that already stand there.
- * Under dirty logging the first store is marked (vd_mem_mark_dirty()) before the leaf becomes writable. Waits
- * out invalidations of the range and starts again.
- * Return: 0 (walk again); -ENOENT no slot; -EREMOTE a trap slot: emulate; -EACCES store to read-only, or
- *	execution of device memory; -EFAULT the host has nothing there; -ENOMEM; -ESHUTDOWN the memory was released.
+ * May sleep: the caller holds no host pointer and no lock. Maps the largest block that gpa, pfn,
+ * slot and host run allow, 4 KiB under dirty logging, and no larger than the tables that already
+ * stand there. Under dirty logging the first store is marked (vd_mem_mark_dirty()) before the
+ * leaf becomes writable. Waits out invalidations of the range and starts again.
+ * Return: 0 (walk again); -ENOENT no slot; -EREMOTE a trap slot: emulate; -EACCES store to
+ *	read-only, or execution of device memory; -EFAULT the host has nothing there; -ENOMEM;
+ *	-ESHUTDOWN the memory was released.
  */
 int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access);
 
@@ -146,8 +150,8 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access);
 void vd_mmu_zap(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
 
 /**
- * vd_mmu_write_protect() - take write permission and dirty from every leaf that meets a range; flush
- * before return
+ * vd_mmu_write_protect() - take write permission and dirty from every leaf that meets a range;
+ * flush before return
  *
  * Blocks stay blocks: the first store to one replaces it by what then fits. Takes the lock.
  */

@@ -31,9 +31,10 @@ static uint64_t page_address(const struct vd_mmu *mmu, const struct vd_mem_page 
 }
 
 /*
- * Whether the block of a level around @gpa is one piece: gpa and address agree modulo its size, it lies
- * inside the slot, and what the host has from its start on is alike to its end. The slot's bounds and the first
- * run only save the second lookup. What changes between the lookups ends in a retry.
+ * Whether the block of a level around @gpa is one piece: gpa and address agree modulo its size,
+ * it lies inside the slot, and what the host has from its start on is alike to its end. The
+ * slot's bounds and the first run only save the second lookup. What changes between the lookups
+ * ends in a retry.
  */
 static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa,
 		       uint64_t address, unsigned level)

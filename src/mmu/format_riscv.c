@@ -69,8 +69,8 @@ static inline uint64_t riscv_table_entry(uint64_t address, unsigned level)
 	return address >> PAGE_SHIFT << PTE_PPN_SHIFT | PTE_V;
 }
 
-static inline uint64_t riscv_leaf_entry(uint64_t address, const struct vd_mmu_attributes *attributes,
-					unsigned level)
+static inline uint64_t riscv_leaf_entry(uint64_t address,
+					const struct vd_mmu_attributes *attributes, unsigned level)
 {
 	uint64_t entry = address >> PAGE_SHIFT << PTE_PPN_SHIFT | PTE_V | PTE_U;
 
@@ -96,7 +96,8 @@ static inline uint64_t riscv_address(uint64_t entry, unsigned level)
 	return (entry & PTE_PPN) >> PTE_PPN_SHIFT << PAGE_SHIFT;
 }
 
-static inline void riscv_attributes(uint64_t entry, unsigned level, struct vd_mmu_attributes *attributes)
+static inline void riscv_attributes(uint64_t entry, unsigned level,
+				    struct vd_mmu_attributes *attributes)
 {
 	unsigned pbmt = riscv_pbmt(entry);
 

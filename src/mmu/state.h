@@ -84,7 +84,7 @@ static inline uint64_t vd_mmu_place_size(const struct vd_mmu *mmu, const struct 
 /* Level at which the way to @gpa ends now (in a leaf or in nothing). No lock. */
 unsigned vd_mmu_path_end(const struct vd_mmu *mmu, uint64_t gpa);
 
-/* ---- leaf.c: the bookkeeping that goes with every leaf --------------------------------------- */
+/* ---- leaf.c: the bookkeeping that goes with every leaf -------------------------------------- */
 
 /* Under the lock: put a leaf where nothing is. */
 void vd_mmu_leaf_set(struct vd_mmu *mmu, const struct vd_mmu_place *place, uint64_t entry,
@@ -97,7 +97,7 @@ void vd_mmu_subtree_clear(struct vd_mmu *mmu, const struct vd_mmu_place *place,
 /* Under the lock (B7): no TLB holds the range any more. */
 void vd_mmu_flush(struct vd_mmu *mmu, uint64_t start, uint64_t length);
 
-/* ---- zap.c ------------------------------------------------------------------------------------ */
+/* ---- zap.c ---------------------------------------------------------------------------------- */
 
 extern const struct vd_listener_ops vd_mmu_listener_ops;
 

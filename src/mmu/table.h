@@ -2,9 +2,9 @@
 /*
  * Table pages and what is known about them.
  *
- * Life of a table: taken from the environment with no lock held (spare) -> linked under the mmu lock
- * -> unlinked under the lock (detached) -> retired after the lock: given back when the lock-free
- * walkers that may still be in it have left.
+ * Life of a table: taken from the environment with no lock held (spare) -> linked under the mmu
+ * lock -> unlinked under the lock (detached) -> retired after the lock: given back when the
+ * lock-free walkers that may still be in it have left.
  */
 #ifndef MMU_TABLE_H
 #define MMU_TABLE_H

@@ -7,7 +7,8 @@
 #include "mmu/state.h"
 
 /*
- * @low, @high: what was changed, whole blocks, the end exclusive; nothing while @low > @high. The end does
+ * @low, @high: what was changed, whole blocks, the end exclusive; nothing while @low > @high. The
+ *	end does
  * not wrap: no format has 64 input bits. A table that goes counts with all that it could map, as
  * hardware may have cached the way to it.
  */
@@ -46,7 +47,7 @@ static void change_flush(struct vd_mmu *mmu, const struct change *change)
 		vd_mmu_flush(mmu, change->low, change->high - change->low);
 }
 
-/* ---- zap ---------------------------------------------------------------------------------------- */
+/* ---- zap ------------------------------------------------------------------------------------ */
 
 static bool zap_covers(const struct vd_mmu *mmu, const struct vd_mmu_visitor *visitor,
 		       const struct vd_mmu_place *place)
@@ -78,8 +79,8 @@ static int zap_visit(struct vd_mmu *mmu, struct vd_mmu_visitor *visitor,
 }
 
 /*
- * Under the lock. The flush follows the detaching and comes before the tables are retired: guarded walks
- * have no other protection (vd_mmu_walk_guarded()).
+ * Under the lock. The flush follows the detaching and comes before the tables are retired:
+ * guarded walks have no other protection (vd_mmu_walk_guarded()).
  */
 static void zap_locked(struct vd_mmu *mmu, struct change *change)
 {
@@ -101,9 +102,9 @@ void vd_mmu_zap(struct vd_mmu *mmu, vd_gpa start, uint64_t length)
 	vd_mmu_detached_retire(&change.detached);
 }
 
-/* ---- write protection --------------------------------------------------------------------------- */
+/* ---- write protection ----------------------------------------------------------------------- */
 
-/* The entry by compare-and-swap, as walkers set accessed and dirty meanwhile; true if it changed. */
+/* By compare-and-swap, as walkers set accessed and dirty meanwhile. Return: whether it changed. */
 static bool entry_rewrite(const struct vd_mmu_place *place,
 			  uint64_t (*change)(uint64_t entry, unsigned level))
 {
@@ -146,7 +147,7 @@ void vd_mmu_write_protect(struct vd_mmu *mmu, vd_gpa start, uint64_t length)
 	mmu->env->unlock(mmu->env, &mmu->lock);
 }
 
-/* ---- ageing ------------------------------------------------------------------------------------- */
+/* ---- ageing --------------------------------------------------------------------------------- */
 
 static int young_visit(struct vd_mmu *mmu, struct vd_mmu_visitor *visitor,
 		       const struct vd_mmu_place *place, enum vd_mmu_moment moment)
@@ -193,7 +194,7 @@ bool vd_mmu_test_young(struct vd_mmu *mmu, vd_gpa start, uint64_t length)
 	return young(mmu, start, length, false);
 }
 
-/* ---- the listener ------------------------------------------------------------------------------- */
+/* ---- the listener --------------------------------------------------------------------------- */
 
 static struct vd_mmu *mmu_of(struct vd_listener *listener)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Walkers that share no code with src/mmu: they read the raw tables as the RISC-V Privileged manual
- * ("Virtual Address Translation Process", with the changes of "Guest Physical Address Translation") and
- * fake_format.h describe them, and change nothing.
+ * Walkers that share no code with src/mmu: they read the raw tables as the RISC-V Privileged
+ * manual ("Virtual Address Translation Process", with the changes of "Guest Physical Address
+ * Translation") and fake_format.h describe them, and change nothing.
  */
 #ifndef VIADUCT_TESTS_MMU_BRUTE_H
 #define VIADUCT_TESTS_MMU_BRUTE_H

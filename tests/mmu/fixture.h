@@ -160,10 +160,10 @@ static inline void fixture_mmu(struct fixture *f, const struct vd_mmu_format *fo
 		fail_msg("%s", error.text);
 }
 
-/* The space without an MMU. */
-static inline void fixture_open_space(struct fixture *f)
+/* The space without an MMU, in pages of 2^@page_shift bytes. */
+static inline void fixture_open_pages(struct fixture *f, unsigned page_shift)
 {
-	struct vd_host_config host_config = {.env = &f->test.env, .page_shift = 12};
+	struct vd_host_config host_config = {.env = &f->test.env, .page_shift = page_shift};
 	struct vd_mem_config mem_config = {.env = &f->test.env, .address_bits = 41};
 	struct vd_error error;
 
@@ -178,6 +178,11 @@ static inline void fixture_open_space(struct fixture *f)
 	f->registers = fixture_device(f, "registers", REGISTERS_BYTES, VD_MEMORY_UNCACHED);
 	mem_config.host = f->host;
 	assert_int_equal(vd_mem_create(&mem_config, &f->mem, &error), 0);
+}
+
+static inline void fixture_open_space(struct fixture *f)
+{
+	fixture_open_pages(f, 12);
 }
 
 static inline void fixture_open(struct fixture *f, const struct vd_mmu_format *format)
@@ -215,7 +220,8 @@ static inline uint32_t fixture_slot(struct fixture *f, uint64_t base, uint64_t s
 	struct vd_slot_config config = {
 		.base = {base},
 		.size = size,
-		.kind = vd_host_object_kind(object) == VD_PAGE_DEVICE ? VD_SLOT_DEVICE : VD_SLOT_RAM,
+		.kind = vd_host_object_kind(object) == VD_PAGE_DEVICE ? VD_SLOT_DEVICE
+								      : VD_SLOT_RAM,
 		.read_only = read_only,
 		.object = object,
 		.offset = offset,

@@ -157,6 +157,56 @@ static void misplaced_bar_has_no_blocks(void **state)
 	fixture_close(&f);
 }
 
+/* A5: a block lies wholly inside its slot, even where the memory behind it goes on. */
+static void device_blocks_stay_inside_the_slot(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	fixture_slot(&f, 17 * MIB, 4 * MIB, f.bar, MIB, false);
+	assert_int_equal(touch(&f, 18 * MIB - 1, VD_READ).size, PAGE);
+	assert_int_equal(touch(&f, 18 * MIB, VD_READ).size, 2 * MIB);
+	assert_int_equal(touch(&f, 20 * MIB, VD_READ).size, PAGE);
+	assert_int_equal(fault(&f, 21 * MIB, VD_READ), -ENOENT);
+	/* Two slots that continue each other, in gpa and in memory, still make no common block. */
+	fixture_slot(&f, 32 * MIB, MIB, f.bar, 0, false);
+	fixture_slot(&f, 33 * MIB, MIB, f.bar, MIB, false);
+	assert_int_equal(touch(&f, 32 * MIB, VD_READ).size, PAGE);
+	assert_int_equal(touch(&f, 33 * MIB, VD_READ).size, PAGE);
+	fixture_close(&f);
+}
+
+/* Pages of the space may be larger than the granule: each is mapped by several leaves (E1). */
+static void large_pages_are_mapped_by_granules(void **state)
+{
+	struct vd_mem_page page;
+	struct vd_mmu_leaf leaf;
+	struct brute_leaf entry;
+	struct fixture f;
+
+	(void)state;
+	for (unsigned shift = 14; shift <= 16; shift += 2) {
+		fixture_open_pages(&f, shift);
+		fixture_mmu(&f, &vd_mmu_format_sv48x4);
+		fixture_slot(&f, RAM_BASE, 256 * KIB, f.spares, 0, false);
+		for (uint64_t offset = 0; offset < 256 * KIB; offset += PAGE) {
+			leaf = touch(&f, RAM_BASE + offset, VD_WRITE);
+			vd_mem_gpa_to_pfn(f.mem, (vd_gpa){RAM_BASE + offset}, VD_READ, &page);
+			assert_int_equal(leaf.size, PAGE);
+			assert_int_equal(leaf.pfn.value, page.host.pfn.value);
+			entry = raw(&f, &vd_mmu_format_sv48x4, RAM_BASE + offset);
+			assert_int_equal(entry.address,
+					 (leaf.pfn.value << shift) + offset % (1u << shift));
+		}
+		/* One page moves: all its granules go. */
+		f.flush_count = 0;
+		assert_int_equal(vd_host_object_move(f.spares, 1u << shift, 1u << shift, true), 0);
+		assert_flushed_once(&f, RAM_BASE + (1u << shift), 1u << shift);
+		fixture_close(&f);
+	}
+}
+
 /* A zapped piece does not force a block back over the tables that still stand there. */
 static void standing_tables_limit_the_size(void **state)
 {
@@ -259,7 +309,7 @@ static void reading_does_not_break_copy_on_write(void **state)
 	close(fd);
 }
 
-/* Whatever somebody writes over a leaf: the walk no longer yields it, and a fault makes it right. */
+/* Whatever is written over a leaf: the walk no longer yields it, and a fault makes it right. */
 static void corrupted_leaves_are_repaired(void **state)
 {
 	static const uint64_t garbage[] = {
@@ -375,21 +425,38 @@ static void failed_allocations_change_nothing(void **state)
 }
 
 /*
- * Retry: a lookup that an invalidation overtakes is not installed. The move happens inside the fault's own
- * allocation, which stands between lookup and lock.
+ * Retry: what an invalidation overtakes is not installed. The change happens inside the fault's own
+ * allocation, which stands between lookup and lock, or just before the lock.
  */
 static struct {
 	struct fixture *f;
-	unsigned moves;
+	unsigned times;
+	void (*change)(struct fixture *f);
 } racing;
 
-static void *allocate_and_move(const struct vd_env *env, size_t size, size_t align)
+static void race(void)
 {
-	if (racing.moves) {
-		racing.moves--;
-		assert_int_equal(vd_host_object_move(racing.f->spares, PAGE, PAGE, true), 0);
+	if (racing.times) {
+		racing.times--;
+		racing.change(racing.f);
 	}
+}
+
+static void *allocate_after_change(const struct vd_env *env, size_t size, size_t align)
+{
+	race();
 	return checked_allocate(env, size, align);
+}
+
+static void lock_after_change(const struct vd_env *env, struct vd_lock *lock)
+{
+	race();
+	checked_lock(env, lock);
+}
+
+static void move_second_page(struct fixture *f)
+{
+	assert_int_equal(vd_host_object_move(f->spares, PAGE, PAGE, true), 0);
 }
 
 static void overtaken_lookups_are_repeated(void **state)
@@ -401,15 +468,86 @@ static void overtaken_lookups_are_repeated(void **state)
 	(void)state;
 	fixture_open(&f, &vd_mmu_format_sv48x4);
 	fixture_slot(&f, RAM_BASE, SPARES_BYTES, f.spares, 0, false);
-	f.checked.env.allocate = allocate_and_move;
+	f.checked.env.allocate = allocate_after_change;
 	racing.f = &f;
-	racing.moves = 3;
+	racing.times = 3;
+	racing.change = move_second_page;
 	before = pfn_now(&f, RAM_BASE + PAGE);
 	leaf = touch(&f, RAM_BASE + PAGE, VD_READ);
-	assert_int_equal(racing.moves, 0);
+	assert_int_equal(racing.times, 0);
 	assert_int_not_equal(leaf.pfn.value, before.value);
 	assert_int_equal(leaf.pfn.value, pfn_now(&f, RAM_BASE + PAGE).value);
 	assert_true(stats_now(&f).retries >= 1);
+	fixture_close(&f);
+}
+
+static void zap_all(struct fixture *f)
+{
+	vd_mmu_zap(f->mmu, (vd_gpa){0}, UINT64_MAX);
+}
+
+/* Tables that stood when spares were counted are gone under the lock: more are taken outside. */
+static void vanished_tables_are_made_again(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv57x4);
+	fixture_slot(&f, RAM_BASE, 8 * PAGE, f.spares, 0, false);
+	touch(&f, RAM_BASE, VD_READ);
+	f.checked.env.lock = lock_after_change;
+	racing.f = &f;
+	racing.times = 1;
+	racing.change = zap_all;
+	assert_int_equal(touch(&f, RAM_BASE + PAGE, VD_READ).pfn.value,
+			 pfn_now(&f, RAM_BASE + PAGE).value);
+	assert_int_equal(racing.times, 0);
+	assert_int_equal(stats_now(&f).table_pages, 5);
+	assert_int_equal(stats_now(&f).mapped_4k, 1);
+	fixture_close(&f);
+}
+
+static void release_space(struct fixture *f)
+{
+	vd_notifier_release(vd_mem_notifier(f->mem));
+}
+
+/* B4: a fault that was under way when the memory died installs nothing. */
+static void fault_under_way_sees_the_release(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	fixture_slot(&f, RAM_BASE, 8 * PAGE, f.spares, 0, false);
+	f.checked.env.allocate = allocate_after_change;
+	racing.f = &f;
+	racing.times = 1;
+	racing.change = release_space;
+	assert_int_equal(fault(&f, RAM_BASE, VD_READ), -ESHUTDOWN);
+	assert_int_equal(stats_now(&f).mapped_bytes, 0);
+	fixture_close(&f);
+}
+
+static void remove_first_slot(struct fixture *f)
+{
+	assert_int_equal(vd_mem_remove_slot(f->mem, 1), 0);
+}
+
+/* B2: so does one whose slot was removed meanwhile; it then sees that there is none. */
+static void fault_under_way_sees_the_slot_go(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	assert_int_equal(fixture_slot(&f, RAM_BASE, 8 * PAGE, f.spares, 0, false), 1);
+	f.checked.env.allocate = allocate_after_change;
+	racing.f = &f;
+	racing.times = 1;
+	racing.change = remove_first_slot;
+	assert_int_equal(fault(&f, RAM_BASE, VD_READ), -ENOENT);
+	assert_int_equal(stats_now(&f).mapped_bytes, 0);
 	fixture_close(&f);
 }
 
@@ -421,6 +559,8 @@ int main(void)
 		cmocka_unit_test(blocks_are_as_large_as_they_may),
 		cmocka_unit_test(device_pages_carry_their_type),
 		cmocka_unit_test(misplaced_bar_has_no_blocks),
+		cmocka_unit_test(device_blocks_stay_inside_the_slot),
+		cmocka_unit_test(large_pages_are_mapped_by_granules),
 		cmocka_unit_test(standing_tables_limit_the_size),
 		cmocka_unit_test(dirty_log_sees_first_stores),
 		cmocka_unit_test(reading_does_not_break_copy_on_write),
@@ -429,6 +569,9 @@ int main(void)
 		cmocka_unit_test(second_fault_is_spurious),
 		cmocka_unit_test(failed_allocations_change_nothing),
 		cmocka_unit_test(overtaken_lookups_are_repeated),
+		cmocka_unit_test(vanished_tables_are_made_again),
+		cmocka_unit_test(fault_under_way_sees_the_release),
+		cmocka_unit_test(fault_under_way_sees_the_slot_go),
 	};
 
 	return cmocka_run_group_tests_name("mmu fault", tests, NULL, NULL);

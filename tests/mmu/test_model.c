@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random operations against a plain array of pages. After each, the brute-force walkers must find in
- * the raw tables what the model says, and a TLB filled by walks and emptied by flushes must hold nothing
- * that the tables do not grant.
+ * Random operations against a plain array of pages. After each, the brute-force walkers must find
+ * in the raw tables what the model says, and a TLB filled by walks and emptied by flushes must
+ * hold nothing that the tables do not grant.
  */
 #include "fixture.h"
 
@@ -69,7 +69,7 @@ static void model_flush(void *context, vd_gpa start, uint64_t length)
 	}
 }
 
-/* ---- the model's own operations -------------------------------------------------------------- */
+/* ---- the model's own operations ------------------------------------------------------------- */
 
 static bool is_mapped(const struct model *m, uint32_t page)
 {
@@ -94,7 +94,8 @@ static void unmap(struct model *m, uint32_t page)
 
 static void model_zap(struct model *m, uint64_t start, uint64_t length)
 {
-	for (uint64_t page = start / PAGE; page <= (start + length - 1) / PAGE && page < PAGES; page++)
+	for (uint64_t page = start / PAGE; page <= (start + length - 1) / PAGE && page < PAGES;
+	     page++)
 		unmap(m, (uint32_t)page);
 }
 
@@ -155,8 +156,8 @@ static bool block_is_alike(struct model *m, uint32_t page)
 	uint32_t start = page / m->block * m->block;
 	struct vd_mem_page first, other;
 
-	if (vd_mem_gpa_to_pfn(m->f.mem, (vd_gpa){start * PAGE}, VD_READ, &first) || first.dirty_log ||
-	    first.host.pfn.value % m->block)
+	if (vd_mem_gpa_to_pfn(m->f.mem, (vd_gpa){start * PAGE}, VD_READ, &first) ||
+	    first.dirty_log || first.host.pfn.value % m->block)
 		return false;
 	for (uint32_t i = 1; i < m->block; i++) {
 		vd_gpa gpa = {(start + i) * PAGE};
@@ -236,7 +237,7 @@ static int model_fault(struct model *m, uint32_t page, unsigned access)
 	return 0;
 }
 
-/* ---- comparison ------------------------------------------------------------------------------- */
+/* ---- comparison ----------------------------------------------------------------------------- */
 
 static struct brute_leaf raw(struct model *m, uint32_t page)
 {
@@ -264,8 +265,8 @@ static void compare_page(struct model *m, uint32_t page)
 	    leaf.accessed != head->accessed || leaf.dirty != head->dirty)
 		fail_msg("page %u: frame 0x%llx size 0x%llx access %u a %d d %d; expected 0x%llx "
 			 "0x%llx %u %d %d",
-			 page, (unsigned long long)leaf.address >> 12, (unsigned long long)leaf.size,
-			 access, leaf.accessed, leaf.dirty,
+			 page, (unsigned long long)leaf.address >> 12,
+			 (unsigned long long)leaf.size, access, leaf.accessed, leaf.dirty,
 			 (unsigned long long)(head->pfn + (page - m->pages[page].head)),
 			 (unsigned long long)(head->size * PAGE), head->access, head->accessed,
 			 head->dirty);
@@ -285,7 +286,8 @@ static void compare_tlb(struct model *m)
 		leaf = raw(m, entry->page);
 		if (!leaf.found || leaf.address >> 12 != entry->pfn ||
 		    (entry->access & VD_WRITE && !(leaf.write && leaf.dirty)) || !leaf.accessed)
-			fail_msg("page %u: the TLB holds what the table does not grant", entry->page);
+			fail_msg("page %u: the TLB holds what the table does not grant",
+				 entry->page);
 	}
 }
 
@@ -311,7 +313,7 @@ static void compare_counts(struct model *m)
 	assert_int_equal(stats.device_pages, device);
 }
 
-/* ---- operations on both ----------------------------------------------------------------------- */
+/* ---- operations on both --------------------------------------------------------------------- */
 
 static const unsigned accesses[] = {VD_READ, VD_WRITE, VD_EXECUTE};
 
@@ -471,8 +473,10 @@ static void op_log(struct model *m)
 	assert_int_equal(vd_mem_dirty_start(m->f.mem, slot->id), 0);
 	slot->log = true;
 	model_protect(m, slot->base, slot->size);
-	for (uint64_t i = 0; i < slot->size / PAGE; i++)
-		m->pages[slot->base / PAGE + i].stored = m->pages[slot->base / PAGE + i].marked = false;
+	for (uint64_t i = 0; i < slot->size / PAGE; i++) {
+		m->pages[slot->base / PAGE + i].marked = false;
+		m->pages[slot->base / PAGE + i].stored = false;
+	}
 }
 
 static void (*const operations[])(struct model *m) = {
@@ -499,7 +503,8 @@ static void model_open(struct model *m, const struct vd_mmu_format *format, uint
 	m->slots[1] = (struct model_slot){8 * MIB, 2 * MIB + 3 * PAGE, f->ram, 16 * MIB, true, 0,
 					  false};
 	m->slots[2] = (struct model_slot){12 * MIB, SPARES_BYTES, f->spares, 0, false, 0, false};
-	m->slots[3] = (struct model_slot){16 * MIB + PAGE, MIB, f->spares, MIB / 2, false, 0, false};
+	m->slots[3] = (struct model_slot){16 * MIB + PAGE, MIB, f->spares, MIB / 2, false, 0,
+					  false};
 	m->slots[4] = (struct model_slot){18 * MIB, BAR_BYTES, f->bar, 0, false, 0, false};
 	m->slots[5] = (struct model_slot){26 * MIB + 3 * PAGE, 15 * PAGE, f->registers, PAGE, false,
 					  0, false};

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Small harts with TLBs read and write through the tables, while the host moves and protects the memory, ages it,
- * logs and copies it, and a slot comes and goes. No hart may ever read a stale word or lose a store, and the
- * copy made from the log must be the memory in the end. For ThreadSanitizer as well.
+ * Small harts with TLBs read and write through the tables, while the host moves and protects the
+ * memory, ages it, logs and copies it, and a slot comes and goes. No hart may ever read a stale
+ * word or lose a store, and the copy made from the log must be the memory in the end. For
+ * ThreadSanitizer as well.
  */
 #include "fixture.h"
 
@@ -24,9 +25,9 @@ struct tlb_entry {
 };
 
 /*
- * The protocol of the harts (DESIGN.md, TLB shoot-down): a flush raises @request, then waits until the hart has
- * taken it or is outside, where it holds no pointer. All seq_cst: either the flush sees the hart outside, or
- * the hart, which came in later, sees the request.
+ * The protocol of the harts (DESIGN.md, TLB shoot-down): a flush raises @request, then waits
+ * until the hart has taken it or is outside, where it holds no pointer. All seq_cst: either the
+ * flush sees the hart outside, or the hart, which came in later, sees the request.
  */
 struct hart {
 	struct stress *stress;
@@ -153,8 +154,8 @@ static void fetch_and_copy(struct stress *s, uint32_t slot)
 	assert_int_equal(vd_mem_dirty_fetch(s->f.mem, slot, bitmap, sizeof(bitmap)), 0);
 	for (unsigned i = 0; i < PAGES; i++) {
 		if (bitmap[i / 8] >> i % 8 & 1)
-			assert_int_equal(vd_mem_read(s->f.mem, (vd_gpa){BASE + i * PAGE}, s->copy[i],
-						     sizeof(s->copy[i])), 0);
+			assert_int_equal(vd_mem_read(s->f.mem, (vd_gpa){BASE + i * PAGE},
+						     s->copy[i], sizeof(s->copy[i])), 0);
 	}
 }
 
@@ -171,8 +172,10 @@ static void change_memory(struct stress *s, uint64_t r)
 		rc = vd_host_object_move(s->f.spares, offset, length, true);
 		assert_true(rc == 0 || rc == -ENOMEM);
 	} else {
-		assert_int_equal(vd_host_object_protect(s->f.spares, offset, length, false, true), 0);
-		assert_int_equal(vd_host_object_protect(s->f.spares, offset, length, true, true), 0);
+		rc = vd_host_object_protect(s->f.spares, offset, length, false, true);
+		assert_int_equal(rc, 0);
+		rc = vd_host_object_protect(s->f.spares, offset, length, true, true);
+		assert_int_equal(rc, 0);
 	}
 }
 
@@ -244,8 +247,10 @@ static void run_stress(struct stress *s, bool aliased)
 	slot = fixture_slot(&s->f, BASE, PAGES * PAGE, s->f.spares, 0, false);
 	assert_int_equal(vd_mem_dirty_start(s->f.mem, slot), 0);
 	for (unsigned i = 0; i < HARTS; i++) {
-		s->harts[i] = (struct hart){.stress = s, .number = i, .seed = 100 + i};
-		assert_int_equal(pthread_create(&s->harts[i].thread, NULL, hart_run, &s->harts[i]), 0);
+		struct hart *hart = &s->harts[i];
+
+		*hart = (struct hart){.stress = s, .number = i, .seed = 100 + i};
+		assert_int_equal(pthread_create(&hart->thread, NULL, hart_run, hart), 0);
 	}
 	for (unsigned n = 0; n < CHANGES || harts_lag(s); n++)
 		change(s, &alias, slot);

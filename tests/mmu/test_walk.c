@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The two walkers: the lock-free one on tables made by faults, the locked one on tables made here. */
+/* The two walkers, the lock-free and the locked one, on tables made by faults. */
 #include "fixture.h"
 
 #include "fake_format.h"
@@ -7,7 +7,7 @@
 
 #define RAM_BASE (2 * GIB)
 
-/* ---- the lock-free walk ---------------------------------------------------------------------- */
+/* ---- the lock-free walk --------------------------------------------------------------------- */
 
 static void walk_sets_accessed_and_dirty(void **state)
 {
@@ -73,7 +73,7 @@ static void path_end_says_where_nothing_follows(void **state)
 	fixture_close(&f);
 }
 
-/* ---- the locked walk ------------------------------------------------------------------------- */
+/* ---- the locked walk ------------------------------------------------------------------------ */
 
 #define NOTES_MAX 32u
 
@@ -121,7 +121,11 @@ static int run_noting(struct fixture *f, struct noting *n, uint64_t first, uint6
 
 static void visits_depth_first_in_order(void **state)
 {
-	static const struct { enum vd_mmu_moment moment; unsigned level; uint64_t gpa; } expected[] = {
+	static const struct {
+		enum vd_mmu_moment moment;
+		unsigned level;
+		uint64_t gpa;
+	} expected[] = {
 		{VD_MMU_BEFORE_TABLE, 3, 0},
 		{VD_MMU_BEFORE_TABLE, 2, GIB},
 		{VD_MMU_BEFORE_TABLE, 1, GIB},
@@ -190,7 +194,8 @@ static void answers_stop_and_skip(void **state)
 	assert_int_equal(n.count, 2);
 	n.answer = VD_MMU_SKIP;
 	n.answer_at = 3; /* the table at GIB on level 1 */
-	assert_int_equal(run_noting(&f, &n, 0, UINT64_MAX, VD_MMU_AT_LEAF | VD_MMU_BEFORE_TABLE), 0);
+	assert_int_equal(run_noting(&f, &n, 0, UINT64_MAX, VD_MMU_AT_LEAF | VD_MMU_BEFORE_TABLE),
+			 0);
 	assert_int_equal(n.count, 6);
 	assert_int_equal(n.notes[3].gpa, GIB + 3 * MIB);
 	fixture_close(&f);

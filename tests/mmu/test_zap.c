@@ -146,7 +146,7 @@ static void write_protection_keeps_reads(void **state)
 	fixture_close(&f);
 }
 
-/* B3, A10: clearing reaches TLBs, so that a page in use through one is young again at its next use. */
+/* B3, A10: clearing reaches TLBs, so that the next use through one is seen again. */
 static void ageing_flushes_what_it_clears(void **state)
 {
 	struct fixture f;
