@@ -116,6 +116,11 @@ void vd_device_set_busy(struct vd_device *device, bool busy, int fd);
 void vd_device_lock(struct vd_device *device);
 void vd_device_unlock(struct vd_device *device);
 const struct vd_env *vd_device_env(struct vd_device *device);
+/**
+ * vd_device_request_reset() - from within @write: reset me, once this access is over
+ * The core does a whole vd_device_reset(), without the lock, on the same thread, before the access returns.
+ */
+void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind);
 
 /* -- for whoever uses the device; these take the lock -- */
 

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Saving and loading: an envelope around the device's own state, so that no device reads beyond its own. */
+#include <string.h>
+
+#include "vfio/device.h"
+
+#define STATE_MAGIC UINT64_C(0x3130564544445644) /* "DVDDEV01" */
+
+/* The length of what follows, filled in when it is known. */
+static void patch_u64(struct vd_stream *stream, size_t at, uint64_t value)
+{
+	if (stream->failed)
+		return;
+	for (unsigned i = 0; i < 8; i++)
+		stream->data[at + i] = (uint8_t)(value >> i * 8);
+}
+
+static int save_locked(struct vd_device *device, struct vd_stream *stream)
+{
+	size_t at;
+	int r = 0;
+
+	vd_stream_put_u64(stream, STATE_MAGIC);
+	vd_stream_put(stream, device->name, sizeof(device->name));
+	at = stream->length;
+	vd_stream_put_u64(stream, 0);
+	if (device->ops->save)
+		r = device->ops->save(device->context, stream);
+	patch_u64(stream, at, stream->length - at - 8);
+	return r ? r : stream->failed ? -ENOMEM : 0;
+}
+
+int vd_device_save(struct vd_device *device, struct vd_stream *stream)
+{
+	int r;
+
+	vd_device_lock(device);
+	r = device_quiesce_locked(device);
+	if (!r) {
+		r = save_locked(device, stream);
+		device_resume_locked(device);
+	}
+	vd_device_unlock(device);
+	if (r)
+		stream->failed = true;
+	return r;
+}
+
+/* Everything around the device's own state. */
+static int open_envelope(const struct vd_device *device, struct vd_stream *stream,
+			 struct vd_stream *body, struct vd_error *error)
+{
+	char name[sizeof(device->name)];
+	uint64_t magic = vd_stream_get_u64(stream), length;
+
+	vd_stream_get(stream, name, sizeof(name));
+	length = vd_stream_get_u64(stream);
+	if (stream->failed || magic != STATE_MAGIC)
+		return vd_error_set(error, -EINVAL, "%s: this is no state of a device", device->name);
+	name[sizeof(name) - 1] = '\0';
+	if (strcmp(name, device->name) != 0)
+		return vd_error_set(error, -EINVAL, "%s: this is the state of another device",
+				    device->name);
+	if (length > stream->length - stream->position)
+		return vd_error_set(error, -EINVAL, "%s: the state is cut off: %llu bytes of %llu",
+				    device->name,
+				    (unsigned long long)(stream->length - stream->position),
+				    (unsigned long long)length);
+	*body = (struct vd_stream){.data = stream->data + stream->position, .length = length};
+	stream->position += length;
+	return 0;
+}
+
+static int load_locked(struct vd_device *device, struct vd_stream *body)
+{
+	int r = device_quiesce_locked(device);
+
+	if (r)
+		return r;
+	if (device->ops->load)
+		r = device->ops->load(device->context, body);
+	else if (body->length)
+		r = -EINVAL;
+	if (!r && body->failed)
+		r = -EINVAL;
+	device_resume_locked(device);
+	return r;
+}
+
+int vd_device_load(struct vd_device *device, struct vd_stream *stream, struct vd_error *error)
+{
+	struct vd_stream body;
+	int r = open_envelope(device, stream, &body, error);
+
+	if (r)
+		return r;
+	vd_device_lock(device);
+	r = load_locked(device, &body);
+	vd_device_unlock(device);
+	return r ? vd_error_set(error, r, "%s: the device refuses this state", device->name) : 0;
+}
