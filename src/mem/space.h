@@ -17,13 +17,20 @@ struct vd_mem_update {
 };
 
 /*
- * Invalidations of host memory and swaps of the slot set exclude each other, so that start and
- * end of an event see the same slots. No lock is held while either goes on: they are counted.
+ * Invalidations of host memory and swaps of the slot set exclude each other, so that start and end
+ * of an event see the same slots. No lock is held while either goes on: they are counted.
+ *
+ * Neither starves the other, whatever the guest does to its BARs or the host to its memory: an
+ * event that finds a swap waiting or going on lets just that one pass, a swap lets those events
+ * pass that waited for the one before it.
  */
 struct vd_mem_gate {
 	struct vd_lock lock;
-	uint32_t events;
-	bool swapping;
+	uint32_t events;	 /* going on */
+	uint32_t events_waiting; /* for the next swap to pass */
+	uint32_t events_admitted; /* have waited, and are about to enter */
+	uint64_t swaps;		 /* that have passed */
+	bool swapping, swap_waiting;
 	bool closed; /* the space is being destroyed: it hears no more */
 	_Atomic uint32_t word;
 };
