@@ -37,8 +37,10 @@ static const struct region *array_find(const struct slots *s, uint64_t address)
 
 	while (n > 1) {
 		uint32_t half = n / 2;
+		bool above = base[half] <= address;
 
-		base += half & -(uint32_t)(base[half] <= address);
+		/* As likely as not, so that compilers select instead of branching. */
+		base = __builtin_expect_with_probability(above, 1, 0.5) ? base + half : base;
 		n -= half;
 	}
 	if (address < *base || address > s->regions[base - s->starts].last)
