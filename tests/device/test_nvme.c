@@ -292,15 +292,20 @@ static void queues_wrap_and_turn_the_phase(void **state)
 	assert_true(rig.interrupts[0] >= 2);
 }
 
-/* More commands than completion entries: the rest waits for the head doorbell. */
-static void full_completion_queue_holds_commands_back(void **state)
+/*
+ * More commands than completion entries: the rest waits for the head doorbell. With @durable they are under way
+ * when the next is fetched, where the host has io_uring.
+ */
+static void fill_completion_queue(bool durable)
 {
 	struct nvme_command command;
 	struct nvme_completion completion;
 	unsigned done = 0;
+	static const uint8_t zeroes[64];
+	bool seen[15] = {false};
 
-	(void)state;
 	rig_start(&rig, 0);
+	rig_put(&rig, RIG_QUEUES + 0x10000, zeroes, sizeof(zeroes));
 	assert_int_equal(admin(NVME_ADMIN_CREATE_CQ, 3 << 16 | 1, 3, RIG_QUEUES + 0x10000), 0);
 	assert_int_equal(admin(NVME_ADMIN_CREATE_SQ, 15 << 16 | 1, 1 << 16 | 1, RIG_QUEUES), 0);
 	rig.queues[1] = (struct rig_queue){
@@ -308,19 +313,29 @@ static void full_completion_queue_holds_commands_back(void **state)
 		.cq = RIG_QUEUES + 0x10000, .phase = true,
 	};
 	for (int i = 0; i < 15; i++) {
-		command = rig_io(NVME_IO_READ, (uint64_t)i, 1, RIG_DATA, 0);
+		command = rig_io(durable ? NVME_IO_WRITE : NVME_IO_READ, (uint64_t)i, 1, RIG_DATA, 0);
+		command.cdw12 |= durable ? 1u << 30 : 0;
 		rig_push(&rig, 1, &command);
 	}
 	rig_ring(&rig, 1);
-	for (int i = 0; i < 1000 && done < 15; i++) {
-		if (rig_pop(&rig, 1, &completion)) {
-			assert_int_equal(completion.cid, done);
-			assert_int_equal(completion.status >> 1, 0);
-			done++;
-		}
-		vd_device_poll(rig.device);
+	/* What is under way ends here, though nothing has been taken from the queue. */
+	assert_int_equal(vd_device_quiesce(rig.device), 0);
+	vd_device_resume(rig.device);
+	for (; done < 15; done++) {
+		rig_wait(&rig, 1, &completion);
+		assert_true(completion.cid < 15 && !seen[completion.cid]);
+		seen[completion.cid] = true;
+		assert_int_equal(completion.status >> 1, 0);
 	}
-	assert_int_equal(done, 15);
+	assert_false(rig_pop(&rig, 1, &completion));
+	rig_write32(&rig, NVME_CC, 0);
+}
+
+static void full_completion_queue_holds_commands_back(void **state)
+{
+	(void)state;
+	fill_completion_queue(false);
+	fill_completion_queue(true);
 }
 
 /* ---- other admin commands --------------------------------------------------------------------------- */
@@ -455,7 +470,13 @@ static void log_pages(void **state)
 	assert_int_equal(log_page(NVME_LOG_HEALTH, 512, 4, false, NULL), NVME_INVALID_FIELD);
 	assert_int_equal(log_page(NVME_LOG_HEALTH, 1ull << 40, 4, false, NULL), NVME_INVALID_FIELD);
 	assert_int_equal(log_page(0x70, 0, 4, false, NULL), NVME_INVALID_LOG_PAGE);
-	/* As large as a host can ask for: only the page itself is written. */
+	/* More than there is, and as much as a host can ask for: only the page itself is written. */
+	memset(data, 0x5a, sizeof(data));
+	rig_put(&rig, RIG_DATA + sizeof(data), data, sizeof(data));
+	assert_int_equal(admin(NVME_ADMIN_GET_LOG_PAGE, 2047u << 16 | NVME_LOG_HEALTH, 0, RIG_DATA),
+			 NVME_SUCCESS);
+	rig_get(&rig, RIG_DATA + sizeof(data), data, sizeof(data));
+	assert_int_equal(data[0], 0x5a);
 	assert_int_equal(admin(NVME_ADMIN_GET_LOG_PAGE, 0xffff0000 | NVME_LOG_HEALTH, 0xffff,
 			       RIG_DATA), NVME_SUCCESS);
 }
@@ -533,6 +554,17 @@ static void event_requests_have_a_limit(void **state)
 	assert_int_equal(completion.cid, cids[4]);
 	assert_int_equal((completion.status >> 1) & ~NVME_MORE, NVME_AER_LIMIT_EXCEEDED);
 	assert_false(rig_pop(&rig, 0, &completion));
+	/* While they wait they keep no completion entry from others. */
+	for (unsigned i = 0; i < RIG_ADMIN_ENTRIES - 1; i++) {
+		struct nvme_command command = rig_admin(0x7f, 0, 0, 0);
+
+		rig_push(&rig, 0, &command);
+	}
+	rig_ring(&rig, 0);
+	/* The phase of the last of them, before any was taken. */
+	assert_int_equal(rig_get32(&rig, RIG_ADMIN_CQ + 16 * 15 + 12) >> 16 & 1, 1);
+	for (unsigned i = 0; i < RIG_ADMIN_ENTRIES - 1; i++)
+		assert_true(rig_pop(&rig, 0, &completion));
 }
 
 static void aborts(void **state)
@@ -584,6 +616,27 @@ static void doorbell_values_are_checked(void **state)
 		assert_int_equal(log_page(NVME_LOG_ERROR, 0, 64, false, NULL), NVME_SUCCESS);
 	}
 	assert_int_equal(rig_read32(&rig, NVME_CSTS), NVME_CSTS_RDY);
+}
+
+/* A head beyond the queue is refused also when as many entries would be there to take. */
+static void head_beyond_the_queue_is_refused(void **state)
+{
+	struct nvme_completion completion;
+	struct nvme_command command = rig_io(NVME_IO_FLUSH, 0, 1, 0, 0);
+
+	(void)state;
+	rig_start(&rig, 8);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(rig_run(&rig, 1, &command, NULL), NVME_SUCCESS);
+	for (int i = 0; i < 7; i++)
+		rig_push(&rig, 1, &command);
+	rig_ring(&rig, 1);
+	vd_device_quiesce(rig.device);
+	vd_device_resume(rig.device);
+	request_event();
+	rig_doorbell(&rig, 1, true, 9);
+	rig_wait(&rig, 0, &completion);
+	assert_int_equal(completion.result, NVME_LOG_ERROR << 16 | 1 << 8 | NVME_EVENT_ERROR);
 }
 
 static void doorbells_wait_for_bus_mastering(void **state)
@@ -772,6 +825,7 @@ int main(void)
 		TEST(number_of_queues_is_negotiated), TEST(log_pages), TEST(asynchronous_events),
 		TEST(temperature_threshold_raises_an_event), TEST(event_requests_have_a_limit),
 		TEST(aborts), TEST(doorbell_values_are_checked),
+		TEST(head_beyond_the_queue_is_refused),
 		TEST(doorbells_wait_for_bus_mastering), TEST(quiesced_controller_starts_nothing),
 		TEST(shadow_doorbells), TEST(shadow_head_frees_entries),
 		TEST(hostile_shadow_values_are_reported), TEST(bad_configurations_are_explained),

@@ -3,6 +3,7 @@
 #include "nvme_rig.h"
 
 #define TRAP 0x28000000ull
+#define ROM 0x20000000ull
 #define PAGE 4096u
 #define LISTS (RIG_RAM + (1ull << 20))
 
@@ -210,6 +211,28 @@ static void dma_over_registers_faults(void **state)
 	assert_true(after.faults >= before.faults + 3);
 }
 
+/* Memory that the guest cannot write, the controller cannot either; reading is fine. */
+static void read_only_memory_is_not_written(void **state)
+{
+	struct vd_slot_config slot = {
+		.base = {ROM}, .size = PAGE, .kind = VD_SLOT_RAM, .read_only = true, .name = "rom",
+	};
+	struct nvme_command command;
+	uint32_t id;
+
+	(void)state;
+	assert_int_equal(vd_host_ram_create(rig.host, "rom", PAGE, 0, &slot.object, NULL), 0);
+	assert_int_equal(vd_mem_add_slot(rig.mem, &slot, &id, NULL), 0);
+	rig_start(&rig, 4);
+	command = rig_io(NVME_IO_READ, 0, 1, ROM, 0);
+	assert_int_equal(rig_run(&rig, 1, &command, NULL), NVME_DATA_TRANSFER_ERROR);
+	assert_int_equal(rig_get32(&rig, ROM), 0);
+	command = rig_io(NVME_IO_WRITE, 0, 1, ROM, 0);
+	assert_int_equal(rig_run(&rig, 1, &command, NULL), NVME_SUCCESS);
+	assert_int_equal(vd_mem_remove_slot(rig.mem, id), 0);
+	vd_host_object_put(slot.object);
+}
+
 /* Completion entries are memory like any other: the controller reads nothing back from them. */
 static void event_flood_is_bounded(void **state)
 {
@@ -242,6 +265,7 @@ int main(void)
 		TEST(admin_queue_outside_memory), TEST(io_queue_outside_memory),
 		TEST(queue_over_the_end_of_memory), TEST(queues_over_themselves),
 		TEST(prp_list_in_a_circle), TEST(dma_over_registers_faults),
+		TEST(read_only_memory_is_not_written),
 		TEST(event_flood_is_bounded), cmocka_unit_test(random_corpus),
 	};
 

@@ -574,6 +574,36 @@ static void loads_what_was_saved(void **state)
 	vd_stream_fini(&stream);
 }
 
+/* What a controller could never have come to: positions outside the queue. */
+static void impossible_queues_are_refused(void **state)
+{
+	struct vd_stream stream = {.env = vd_env_hosted()};
+	const uint64_t base = RIG_QUEUES;
+	uint8_t *found;
+
+	(void)state;
+	assert_int_equal(vd_device_quiesce(rig.device), 0);
+	assert_int_equal(vd_device_save(rig.device, &stream), 0);
+	found = memmem(stream.data, stream.length, &base, sizeof(base));
+	assert_non_null(found);
+	/* Tail, head and size precede the base. */
+	for (int field = 1; field <= 3; field++) {
+		uint32_t old, bad = field == 3 ? 1025 : 16;
+
+		memcpy(&old, found - 4 * field, 4);
+		memcpy(found - 4 * field, &bad, 4);
+		stream.position = 0;
+		stream.failed = false;
+		assert_int_not_equal(vd_device_load(rig.device, &stream, NULL), 0);
+		memcpy(found - 4 * field, &old, 4);
+	}
+	stream.position = 0;
+	stream.failed = false;
+	assert_int_equal(vd_device_load(rig.device, &stream, NULL), 0);
+	vd_device_resume(rig.device);
+	vd_stream_fini(&stream);
+}
+
 /* A stream is hostile: cut short or with any byte changed, it loads or it is refused, and nothing breaks. */
 static void hostile_streams_are_survived(void **state)
 {
@@ -626,7 +656,7 @@ int main(void)
 		TEST(shutdown_flushes), TEST(noop_flush_loses_data),
 		TEST(deleted_queue_finishes_first), TEST(resets_leave_nothing_under_way),
 		TEST(one_pin_a_command), TEST(loads_what_was_saved),
-		TEST(hostile_streams_are_survived),
+		TEST(impossible_queues_are_refused), TEST(hostile_streams_are_survived),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,7 +91,7 @@ static void begin(struct transfer *transfer, unsigned slot, uint8_t *model, uint
 
 		rig_put(&rig, command.prp2 + 8 * i, &page, 8);
 	}
-	if (transfer->write && next(seed) % 2)
+	if (transfer->write && next(seed) % 4 == 0)
 		command.cdw12 |= 1u << 30;
 	transfer->cid = rig_push(&rig, 1, &command);
 	rig_ring(&rig, 1);
@@ -122,7 +122,7 @@ static void data_survive_moving_pages(void **state)
 	pthread_t mover, poller;
 	struct vd_dma_stats stats;
 	uint32_t seed = 5;
-	int rounds = 400;
+	int rounds = 120;
 
 	(void)state;
 	rig_open(&rig, NULL);
