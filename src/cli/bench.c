@@ -14,6 +14,7 @@ struct benchmark {
 static const struct benchmark benchmarks[] = {
 	{"slots", "guest address to slot, among 1 to 32768 slots", bench_slots},
 	{"hart", "tight integer loops on one hart", bench_hart},
+	{"mmio", "a guest's reads of a BAR, direct and trapped", bench_mmio},
 };
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
 

@@ -86,5 +86,6 @@ static inline uint64_t bench_random(uint64_t *state)
 /* The benchmarks. Return: 0; a negative errno with the reason in @error. */
 int bench_slots(struct bench *bench, struct vd_error *error);
 int bench_hart(struct bench *bench, struct vd_error *error);
+int bench_mmio(struct bench *bench, struct vd_error *error);
 
 #endif
