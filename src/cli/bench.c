@@ -15,6 +15,8 @@ static const struct benchmark benchmarks[] = {
 	{"slots", "guest address to slot, among 1 to 32768 slots", bench_slots},
 	{"hart", "tight integer loops on one hart", bench_hart},
 	{"mmio", "a guest's reads of a BAR, direct and trapped", bench_mmio},
+	{"mmu", "second-stage tables: walk, fault, zap", bench_mmu},
+	{"notifier", "a change of memory with and without its notifier", bench_notifier},
 };
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
 

@@ -87,5 +87,7 @@ static inline uint64_t bench_random(uint64_t *state)
 int bench_slots(struct bench *bench, struct vd_error *error);
 int bench_hart(struct bench *bench, struct vd_error *error);
 int bench_mmio(struct bench *bench, struct vd_error *error);
+int bench_mmu(struct bench *bench, struct vd_error *error);
+int bench_notifier(struct bench *bench, struct vd_error *error);
 
 #endif
