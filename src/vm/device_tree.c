@@ -112,6 +112,8 @@ static int serial(void *fdt)
 	rc |= fdt_property_string(fdt, "compatible", "ns16550a");
 	rc |= reg(fdt, VD_BOARD_UART, 0x100);
 	rc |= fdt_property_u32(fdt, "clock-frequency", 3686400);
+	/* Without interrupts the driver sends one FIFO's worth a timer tick. */
+	rc |= fdt_property_u32(fdt, "fifo-size", 256);
 	return rc | fdt_end_node(fdt);
 }
 

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A 16550A without an interrupt line (TI PC16550D data sheet): the guest's driver polls it. */
+/*
+ * A 16550A without an interrupt line (TI PC16550D data sheet): the guest's driver polls it, and asks the interrupt
+ * identification register what there would be an interrupt for.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "vm/machine.h"
 
+#define IER_RECEIVED 0x01
+#define IER_EMPTY 0x02
+#define IIR_NONE 0x01
+#define IIR_EMPTY 0x02
+#define IIR_RECEIVED 0x04
 #define LSR_DATA_READY 0x01
 #define LSR_EMPTY 0x60
 #define LCR_DLAB 0x80
@@ -16,6 +24,7 @@ struct uart {
 	struct vd_vm *vm;
 	pthread_mutex_t lock;
 	uint8_t ier, lcr, mcr, scratch, divisor[2], fifo;
+	bool became_empty; /* the transmitter, since identification last said so */
 	uint8_t input[256];
 	unsigned input_head, input_count;
 	uint8_t output[128];
@@ -51,6 +60,19 @@ static void put_locked(struct uart *u, uint8_t byte)
 		flush_locked(u);
 }
 
+static uint8_t identify(struct uart *u)
+{
+	uint8_t fifos = u->fifo & 1 ? 0xc0 : 0;
+
+	if ((u->ier & IER_RECEIVED) && u->input_count)
+		return IIR_RECEIVED | fifos;
+	if ((u->ier & IER_EMPTY) && u->became_empty) {
+		u->became_empty = false;
+		return IIR_EMPTY | fifos;
+	}
+	return IIR_NONE | fifos;
+}
+
 static uint8_t read_register(struct uart *u, uint64_t offset)
 {
 	uint8_t value = 0;
@@ -67,8 +89,8 @@ static uint8_t read_register(struct uart *u, uint64_t offset)
 		return value;
 	case 1:
 		return u->lcr & LCR_DLAB ? u->divisor[1] : u->ier;
-	case 2: /* no interrupt pending; FIFOs enabled if they are */
-		return 0x01 | (u->fifo & 1 ? 0xc0 : 0);
+	case 2:
+		return identify(u);
 	case 3:
 		return u->lcr;
 	case 4:
@@ -92,12 +114,15 @@ static void write_register(struct uart *u, uint64_t offset, uint8_t value)
 			u->divisor[0] = value;
 		else if (!(u->mcr & MCR_LOOP))
 			put_locked(u, value);
+		u->became_empty = true;
 		break;
 	case 1:
-		if (u->lcr & LCR_DLAB)
+		if (u->lcr & LCR_DLAB) {
 			u->divisor[1] = value;
-		else
-			u->ier = value & 15;
+			break;
+		}
+		u->became_empty |= value & ~u->ier & IER_EMPTY;
+		u->ier = value & 15;
 		break;
 	case 2:
 		u->fifo = value;
