@@ -13,6 +13,18 @@ static int rig_inject(const struct vd_env *env, const char *site)
 	return rig_inject_site && strcmp(site, rig_inject_site) == 0 ? rig_inject_code : 0;
 }
 
+/* One for all: what is freed after a grace period may outlive its rig. */
+static const struct vd_env *rig_env(void)
+{
+	static struct vd_env env;
+
+	if (!env.allocate) {
+		env = *vd_env_hosted();
+		env.inject = rig_inject;
+	}
+	return &env;
+}
+
 static void make_image(struct rig *rig)
 {
 	uint8_t *bytes = malloc(RIG_IMAGE_SIZE);
@@ -30,9 +42,9 @@ static void make_image(struct rig *rig)
 
 static void make_memory(struct rig *rig)
 {
-	struct vd_host_config host = {.env = &rig->env};
-	struct vd_mem_config mem = {.env = &rig->env};
-	struct vd_dma_config dma = {.env = &rig->env};
+	struct vd_host_config host = {.env = rig->env};
+	struct vd_mem_config mem = {.env = rig->env};
+	struct vd_dma_config dma = {.env = rig->env};
 	struct vd_slot_config slot = {
 		.base = {RIG_RAM}, .size = RIG_RAM_SIZE, .kind = VD_SLOT_RAM, .name = "ram",
 	};
@@ -67,11 +79,10 @@ void rig_open(struct rig *rig, const struct vd_nvme_config *config)
 
 	memset(rig, 0, sizeof(*rig));
 	rig_inject_site = NULL;
-	rig->env = *vd_env_hosted();
-	rig->env.inject = rig_inject;
+	rig->env = rig_env();
 	make_image(rig);
 	make_memory(rig);
-	nvme.env = &rig->env;
+	nvme.env = rig->env;
 	nvme.host = rig->host;
 	nvme.space = rig->space;
 	nvme.image = rig->path;

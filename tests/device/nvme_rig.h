@@ -40,7 +40,7 @@ struct rig_queue {
 };
 
 struct rig {
-	struct vd_env env;
+	const struct vd_env *env;
 	struct vd_host *host;
 	struct vd_host_object *ram;
 	struct vd_mem *mem;

@@ -775,7 +775,7 @@ static void bad_configurations_are_explained(void **state)
 		struct vd_nvme_config config = last ? (struct vd_nvme_config){0} : bad[i].config;
 		struct vd_error error = {0};
 
-		config.env = &rig.env;
+		config.env = rig.env;
 		config.host = rig.host;
 		config.space = rig.space;
 		config.image = last ? NULL : "/tmp";
@@ -794,7 +794,7 @@ static void failed_creation_leaves_nothing(void **state)
 	vd_device_put(rig.device);
 	rig.device = NULL;
 	for (size_t i = 0; i < sizeof(sites) / sizeof(sites[0]); i++) {
-		struct vd_nvme_config config = {.env = &rig.env, .host = rig.host,
+		struct vd_nvme_config config = {.env = rig.env, .host = rig.host,
 						.space = rig.space, .image = rig.path};
 		int before = dup(0), after;
 

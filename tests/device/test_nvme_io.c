@@ -169,7 +169,7 @@ static bool can_open(const char *backing)
 	int rc;
 
 	rig_open(&rig, NULL);
-	config.env = &rig.env;
+	config.env = rig.env;
 	config.host = rig.host;
 	config.space = rig.space;
 	config.image = rig.path;
