@@ -155,12 +155,61 @@ static void test_nobody_starves(void **state)
 	fixture_close(&turns.f);
 }
 
+/* ---- the gate alone, as fast as it goes ---- */
+
+#define PASSES 3000u
+
+struct bare {
+	struct turns turns;
+	uint64_t slots; /* plain: ThreadSanitizer sees who is not kept out */
+	_Atomic bool stop;
+};
+
+static void *bare_events(void *argument)
+{
+	struct bare *bare = argument;
+	struct vd_mem *mem = bare->turns.f.mem;
+
+	while (!atomic_load(&bare->stop)) {
+		uint64_t slots;
+
+		assert_int_equal(vd_gate_enter_event(mem, true), 0);
+		slots = bare->slots;
+		sched_yield();
+		assert_int_equal(bare->slots, slots);
+		vd_gate_leave_event(mem);
+	}
+	return NULL;
+}
+
+static void test_gate_alone(void **state)
+{
+	struct bare bare = {.stop = false};
+	pthread_t threads[2];
+
+	(void)state;
+	turns_open(&bare.turns);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, bare_events, &bare), 0);
+	for (unsigned i = 0; i < PASSES; i++) {
+		vd_gate_enter_swap(bare.turns.f.mem);
+		bare.slots++;
+		sched_yield();
+		vd_gate_leave_swap(bare.turns.f.mem);
+	}
+	atomic_store(&bare.stop, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	fixture_close(&bare.turns.f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_event_lets_waiting_swap_pass),
 		cmocka_unit_test(test_nested_event_does_not_wait),
 		cmocka_unit_test(test_nobody_starves),
+		cmocka_unit_test(test_gate_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
