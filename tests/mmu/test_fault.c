@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fixture.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include "brute.h"
 #include "fake_format.h"
 
@@ -376,6 +379,36 @@ static void wrong_frame_is_flushed_before_it_is_replaced(void **state)
 	fixture_close(&f);
 }
 
+/* Permissions are only ever added in place. An entry that has one too many is zapped and flushed. */
+static void permissions_are_added_not_taken(void **state)
+{
+	const uint64_t w = 4, x = 8; /* in a RISC-V entry */
+	struct vd_mmu_leaf leaf;
+	struct brute_leaf entry;
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	fixture_slot(&f, RAM_BASE, PAGE, f.ram, 0, true);
+	fixture_slot(&f, RAM_BASE + 2 * PAGE, PAGE, f.ram, 0, false);
+	touch(&f, RAM_BASE, VD_READ);
+	entry = raw(&f, &vd_mmu_format_sv48x4, RAM_BASE);
+	__atomic_store_n(entry.slot, (*entry.slot | w) & ~x, __ATOMIC_RELEASE);
+	leaf = touch(&f, RAM_BASE, VD_EXECUTE);
+	assert_int_equal(leaf.access, VD_READ | VD_EXECUTE);
+	assert_flushed_once(&f, RAM_BASE, PAGE);
+
+	touch(&f, RAM_BASE + 2 * PAGE, VD_WRITE);
+	entry = raw(&f, &vd_mmu_format_sv48x4, RAM_BASE + 2 * PAGE);
+	__atomic_store_n(entry.slot, *entry.slot & ~x, __ATOMIC_RELEASE);
+	leaf = touch(&f, RAM_BASE + 2 * PAGE, VD_EXECUTE);
+	assert_int_equal(leaf.access, VD_READ | VD_WRITE | VD_EXECUTE);
+	assert_true(leaf.dirty); /* still */
+	assert_int_equal(f.flush_count, 0);
+	assert_int_equal(stats_now(&f).faults_protection, 1);
+	fixture_close(&f);
+}
+
 static void second_fault_is_spurious(void **state)
 {
 	struct fixture f;
@@ -481,6 +514,43 @@ static void overtaken_lookups_are_repeated(void **state)
 	fixture_close(&f);
 }
 
+/* What an access finds while its range is being changed is no answer yet, not even an error. */
+struct waiting {
+	struct fixture *f;
+	int rc;
+	_Atomic bool done;
+};
+
+static void *fault_meanwhile(void *context)
+{
+	struct waiting *waiting = context;
+
+	waiting->rc = fault(waiting->f, RAM_BASE, VD_READ);
+	waiting->done = true;
+	return NULL;
+}
+
+static void errors_wait_for_the_end_of_a_change(void **state)
+{
+	struct vd_invalidation event = {.start = RAM_BASE, .length = PAGE, .blockable = true,
+					.reason = VD_INVALIDATE_RESET};
+	struct fixture f;
+	struct waiting waiting = {.f = &f};
+	pthread_t thread;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	assert_int_equal(vd_notifier_start(vd_mem_notifier(f.mem), &event), 0);
+	assert_int_equal(pthread_create(&thread, NULL, fault_meanwhile, &waiting), 0);
+	while (!stats_now(&f).retries && !waiting.done)
+		sched_yield();
+	fixture_slot(&f, RAM_BASE, PAGE, f.ram, 0, false);
+	vd_notifier_end(vd_mem_notifier(f.mem), &event);
+	pthread_join(thread, NULL);
+	assert_int_equal(waiting.rc, 0);
+	fixture_close(&f);
+}
+
 static void zap_all(struct fixture *f)
 {
 	vd_mmu_zap(f->mmu, (vd_gpa){0}, UINT64_MAX);
@@ -566,9 +636,11 @@ int main(void)
 		cmocka_unit_test(reading_does_not_break_copy_on_write),
 		cmocka_unit_test(corrupted_leaves_are_repaired),
 		cmocka_unit_test(wrong_frame_is_flushed_before_it_is_replaced),
+		cmocka_unit_test(permissions_are_added_not_taken),
 		cmocka_unit_test(second_fault_is_spurious),
 		cmocka_unit_test(failed_allocations_change_nothing),
 		cmocka_unit_test(overtaken_lookups_are_repeated),
+		cmocka_unit_test(errors_wait_for_the_end_of_a_change),
 		cmocka_unit_test(vanished_tables_are_made_again),
 		cmocka_unit_test(fault_under_way_sees_the_release),
 		cmocka_unit_test(fault_under_way_sees_the_slot_go),

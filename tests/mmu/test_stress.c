@@ -16,7 +16,8 @@
 #define CHANGES 400u /* at least, and until each hart has had as many */
 #define FAULTS 400u
 #define BASE (2 * GIB)
-#define ALIAS (3 * GIB + PAGE) /* the same pages; comes and goes */
+#define ALIAS (3 * GIB + PAGE) /* the same pages; replaced by the like, in one update */
+#define FLEETING (4 * GIB)     /* the same; comes and goes */
 
 struct tlb_entry {
 	uint64_t tag; /* gpa, 0 for none */
@@ -48,6 +49,7 @@ struct stress {
 	struct hart harts[HARTS];
 	_Atomic bool stop;
 	bool aliased;
+	uint32_t slot, alias, fleeting;
 	uint64_t seed;
 	uint64_t copy[PAGES][HARTS];
 };
@@ -103,7 +105,8 @@ static char *hart_page(struct hart *hart, uint64_t gpa, unsigned access)
 		rc = vd_mmu_fault(mmu, (vd_gpa){gpa}, access);
 		hart_enter(hart);
 		hart->faults++;
-		if (rc && rc != -EACCES && rc != -ENOENT)
+		/* A slot that is replaced is never seen missing. */
+		if (rc && rc != -EACCES && !(rc == -ENOENT && gpa >= FLEETING))
 			hart->failure = "fault";
 		if (rc)
 			return NULL;
@@ -118,7 +121,8 @@ static void hart_step(struct hart *hart)
 	uint64_t r = test_random(&hart->seed);
 	unsigned number = r % PAGES;
 	unsigned access = r & 1 << 10 ? VD_WRITE : VD_READ;
-	uint64_t gpa = (r & 1 << 11 && hart->stress->aliased ? ALIAS : BASE) + number * PAGE;
+	static const uint64_t bases[] = {BASE, ALIAS, FLEETING, ALIAS};
+	uint64_t gpa = bases[hart->stress->aliased ? r >> 11 & 3 : 0] + number * PAGE;
 	char *page = hart_page(hart, gpa, access);
 	uint64_t *word;
 
@@ -147,11 +151,11 @@ static void *hart_run(void *context)
 }
 
 /* What a migration does with what the log says. */
-static void fetch_and_copy(struct stress *s, uint32_t slot)
+static void fetch_and_copy(struct stress *s)
 {
 	uint8_t bitmap[PAGES / 8];
 
-	assert_int_equal(vd_mem_dirty_fetch(s->f.mem, slot, bitmap, sizeof(bitmap)), 0);
+	assert_int_equal(vd_mem_dirty_fetch(s->f.mem, s->slot, bitmap, sizeof(bitmap)), 0);
 	for (unsigned i = 0; i < PAGES; i++) {
 		if (bitmap[i / 8] >> i % 8 & 1)
 			assert_int_equal(vd_mem_read(s->f.mem, (vd_gpa){BASE + i * PAGE},
@@ -179,17 +183,29 @@ static void change_memory(struct stress *s, uint64_t r)
 	}
 }
 
-static void toggle_alias(struct stress *s, uint32_t *alias)
+static void change_slots(struct stress *s, bool replace)
 {
-	if (*alias) {
-		assert_int_equal(vd_mem_remove_slot(s->f.mem, *alias), 0);
-		*alias = 0;
+	struct vd_slot_config config = {.base = {ALIAS}, .size = PAGES * PAGE, .kind = VD_SLOT_RAM,
+					.object = s->f.spares, .name = "alias"};
+	struct vd_mem_update *update;
+
+	if (!s->aliased)
+		return;
+	if (replace) {
+		assert_int_equal(vd_mem_begin(s->f.mem, &update), 0);
+		assert_int_equal(vd_mem_remove(update, s->alias), 0);
+		assert_int_equal(vd_mem_add(update, &config, &s->alias, NULL), 0);
+		vd_mem_commit(update);
+	} else if (s->fleeting) {
+		assert_int_equal(vd_mem_remove_slot(s->f.mem, s->fleeting), 0);
+		s->fleeting = 0;
 	} else {
-		*alias = fixture_slot(&s->f, ALIAS, PAGES * PAGE, s->f.spares, 0, false);
+		s->fleeting =
+			fixture_slot(&s->f, FLEETING, PAGES * PAGE, s->f.spares, 0, false);
 	}
 }
 
-static void change(struct stress *s, uint32_t *alias, uint32_t slot)
+static void change(struct stress *s)
 {
 	uint64_t r = test_random(&s->seed);
 	vd_gpa gpa = {BASE + r / 16 % PAGES * PAGE};
@@ -203,12 +219,12 @@ static void change(struct stress *s, uint32_t *alias, uint32_t slot)
 		vd_mmu_clear_young(s->f.mmu, gpa, 8 * PAGE);
 		break;
 	case 3:
-		if (s->aliased)
-			toggle_alias(s, alias);
-		break;
 	case 4:
+		change_slots(s, r & 1 << 20);
+		break;
 	case 5:
-		fetch_and_copy(s, slot);
+	case 6:
+		fetch_and_copy(s);
 		break;
 	default:
 		change_memory(s, r);
@@ -233,7 +249,6 @@ static bool harts_lag(struct stress *s)
 static void run_stress(struct stress *s, bool aliased)
 {
 	struct vd_mmu_config config;
-	uint32_t slot, alias = 0;
 
 	memset(s, 0, sizeof(*s));
 	fixture_open_space(&s->f);
@@ -244,8 +259,10 @@ static void run_stress(struct stress *s, bool aliased)
 	s->window = vd_host_window_base(s->f.host);
 	s->seed = *test_seed() = 5 + aliased;
 	s->aliased = aliased;
-	slot = fixture_slot(&s->f, BASE, PAGES * PAGE, s->f.spares, 0, false);
-	assert_int_equal(vd_mem_dirty_start(s->f.mem, slot), 0);
+	s->slot = fixture_slot(&s->f, BASE, PAGES * PAGE, s->f.spares, 0, false);
+	assert_int_equal(vd_mem_dirty_start(s->f.mem, s->slot), 0);
+	if (aliased)
+		s->alias = fixture_slot(&s->f, ALIAS, PAGES * PAGE, s->f.spares, 0, false);
 	for (unsigned i = 0; i < HARTS; i++) {
 		struct hart *hart = &s->harts[i];
 
@@ -253,7 +270,7 @@ static void run_stress(struct stress *s, bool aliased)
 		assert_int_equal(pthread_create(&hart->thread, NULL, hart_run, hart), 0);
 	}
 	for (unsigned n = 0; n < CHANGES || harts_lag(s); n++)
-		change(s, &alias, slot);
+		change(s);
 	atomic_store(&s->stop, true);
 	for (unsigned i = 0; i < HARTS; i++)
 		pthread_join(s->harts[i].thread, NULL);
@@ -261,7 +278,7 @@ static void run_stress(struct stress *s, bool aliased)
 		if (s->harts[i].failure)
 			fail_msg("hart %u: %s", i, s->harts[i].failure);
 	}
-	fetch_and_copy(s, slot);
+	fetch_and_copy(s);
 }
 
 static void no_hart_sees_a_change(void **state)
