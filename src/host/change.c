@@ -179,15 +179,17 @@ static int protect_window(struct vd_host_object *object, uint64_t page, uint64_t
 			  bool writable)
 {
 	uint64_t done = 0, run;
-	int result = vd_env_inject(object->host->env, "host.protect");
+	int result = 0;
 
 	if (object->private)
-		return result; /* not our mapping: the page state alone protects it */
+		return 0; /* not our mapping: the page state alone protects it */
 	while (!result && done < count) {
 		uint64_t frame = pages_get(object, page + done).frame;
 
 		run = pages_run(object, page + done, count - done);
-		result = protect_frames(object, frame, run, writable);
+		result = vd_env_inject(object->host->env, "host.protect");
+		if (!result)
+			result = protect_frames(object, frame, run, writable);
 		if (!result)
 			done += run;
 	}

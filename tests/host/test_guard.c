@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,10 +163,7 @@ static void refuses_such_files_without_the_guard(void)
 	close(fd);
 }
 
-/*
- * ---- children: what ends a process, and who else is asked
- * ------------------------------------------
- */
+/* ---- children: what ends a process, and who else is asked ------------ */
 
 /* Runs @body in a child. Return: its wait status. */
 static int in_child(void (*body)(void))
@@ -258,6 +256,18 @@ static void chain_sent(void)
 	raise(SIGSEGV);
 }
 
+/* Somebody sends a signal that says what a fault would say. */
+static void chain_forged(void)
+{
+	struct vd_host_guard guard = {0};
+	siginfo_t info = {.si_signo = SIGSEGV, .si_code = SI_QUEUE};
+
+	install_over(&(struct sigaction){.sa_handler = on_segv_exit});
+	info.si_addr = (void *)vd_host_window_base(host);
+	vd_host_guard_enter(&guard);
+	syscall(SYS_rt_sigqueueinfo, getpid(), SIGSEGV, &info);
+}
+
 static void default_sent(void)
 {
 	install_over(&(struct sigaction){.sa_handler = SIG_DFL});
@@ -311,6 +321,7 @@ static void the_rest_reaches_earlier_handlers(void)
 	assert_exits(chain_info, 44);
 	assert_exits(chain_without_guard, 42);
 	assert_exits(chain_sent, 42);
+	assert_exits(chain_forged, 42);
 	assert_exits(late_uninstall, 42);
 	assert_exits(guarded_window, 46);
 }

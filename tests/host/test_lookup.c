@@ -93,10 +93,7 @@ static void runs_end_where_pages_differ(void **state)
 	vd_host_object_put(object);
 }
 
-/*
- * ---- private memory
- * ------------------------------------------------------------------------------
- */
+/* ---- private memory -------------------------------------------------- */
 
 static void private_memory_is_used_where_it_is(void **state)
 {

@@ -143,10 +143,7 @@ static void *change_memory(void *context)
 	return NULL;
 }
 
-/*
- * ---- those who come and go
- * ------------------------------------------------------------------------
- */
+/* ---- those who come and go ------------------------------------------- */
 
 struct guest {
 	struct vd_listener listener;
@@ -205,10 +202,7 @@ static void *come_and_go(void *context)
 	return NULL;
 }
 
-/*
- * ---- the run
- * ----------------------------------------------------------------------------------------
- */
+/* ---- the run --------------------------------------------------------- */
 
 static void world_init(void)
 {
@@ -293,10 +287,7 @@ static void arming_waits_for_unannounced_changes(void **state)
 	vd_notifier_fini(&world.notifier);
 }
 
-/*
- * ---- the memory dies while listeners leave
- * -------------------------------------------------------------
- */
+/* ---- the memory dies while listeners leave --------------------------- */
 
 struct leaver {
 	struct vd_listener listener;

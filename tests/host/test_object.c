@@ -75,10 +75,7 @@ static int import(int fd, uint64_t offset, uint64_t size, unsigned flags,
 			      flags, object, NULL);
 }
 
-/*
- * ---- RAM
- * -----------------------------------------------------------------------------------------
- */
+/* ---- RAM ------------------------------------------------------------- */
 
 static void ram_is_sealed_sparse_and_shared(void **state)
 {
@@ -151,10 +148,7 @@ static void hugetlb_works_or_says_it_cannot(void **state)
 	vd_host_object_put(object);
 }
 
-/*
- * ---- imports
- * ---------------------------------------------------------------------------------------
- */
+/* ---- imports --------------------------------------------------------- */
 
 static void imports_a_part_of_a_file(void **state)
 {
@@ -252,10 +246,23 @@ static void the_kind_comes_from_the_mapping(void **state)
 	close(fd);
 }
 
-/*
- * ---- nothing is left behind
- * --------------------------------------------------------------------------
- */
+/* The owner may still forbid changes of the file, if not of its mappings. */
+static void a_seal_set_later_stops_discards(void **state)
+{
+	int fd = make_file("file", 4 * PAGE, F_SEAL_SHRINK);
+	struct vd_host_object *object;
+
+	(void)state;
+	assert_int_equal(import(fd, 0, 4 * PAGE, 0, &object), 0);
+	*at(object, PAGE) = 3;
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+	assert_int_equal(vd_host_object_discard(object, 0, 4 * PAGE, true), -EOPNOTSUPP);
+	assert_int_equal(*at(object, PAGE), 3);
+	vd_host_object_put(object);
+	close(fd);
+}
+
+/* ---- nothing is left behind ------------------------------------------ */
 
 static int make_ram(int fd, struct vd_host_object **object)
 {
@@ -309,10 +316,7 @@ static void fails_cleanly_at_each_step(void **state)
 	close(fd);
 }
 
-/*
- * ---- the last reference
- * -------------------------------------------------------------------------------
- */
+/* ---- the last reference ---------------------------------------------- */
 
 static struct {
 	unsigned starts, ends;
@@ -415,6 +419,7 @@ int main(void)
 		HOST_TEST(imports_only_what_the_descriptor_allows),
 		HOST_TEST(refuses_what_cannot_be_mapped),
 		HOST_TEST(the_kind_comes_from_the_mapping),
+		HOST_TEST(a_seal_set_later_stops_discards),
 		HOST_TEST(fails_cleanly_at_each_step),
 		HOST_TEST(the_last_put_invalidates_all),
 		HOST_TEST(refused_memory_stays),

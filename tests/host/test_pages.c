@@ -43,6 +43,23 @@ static void untouched_pages_have_no_state(void **state)
 	assert_int_equal(test.blocks, 0);
 }
 
+/* A moved page at the end of a chunk is not part of the plain chunk that follows. */
+static void runs_cross_chunks_only_in_order(void **state)
+{
+	struct vd_host_object *object = bare_object(0);
+
+	(void)state;
+	assert_int_equal(pages_prepare(object, CHUNK_PAGES - 1, 1), 0);
+	assert_int_equal(pages_run(object, CHUNK_PAGES - 1, 100), 100);
+	pages_set_frame(object, CHUNK_PAGES - 1, 700);
+	assert_int_equal(pages_run(object, CHUNK_PAGES - 1, 100), 1);
+	pages_set_frame(object, CHUNK_PAGES - 1, CHUNK_PAGES - 1);
+	pages_set_read_only(object, CHUNK_PAGES - 1, 1, true);
+	assert_int_equal(pages_run(object, CHUNK_PAGES - 1, 100), 1);
+	assert_int_equal(pages_run(object, CHUNK_PAGES, 100), 100);
+	pages_free(object);
+}
+
 static void preparing_may_fail_anywhere(void **state)
 {
 	struct vd_host_object *object = bare_object(0);
@@ -174,6 +191,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(untouched_pages_have_no_state),
+		cmocka_unit_test(runs_cross_chunks_only_in_order),
 		cmocka_unit_test(preparing_may_fail_anywhere),
 		cmocka_unit_test_teardown(state_agrees_with_arrays, test_seed_print),
 		cmocka_unit_test_teardown(written_bits_agree_with_an_array, test_seed_print),
