@@ -76,6 +76,49 @@ static inline unsigned char *object_byte(const struct fixture *f,
 	       (offset & (PAGE - 1));
 }
 
+/* Who holds one pin, and lets go when asked, or not. */
+struct holder {
+	struct vd_dma_owner owner;
+	struct vd_dma_range range;
+	struct vd_dma_pin pin;
+	struct vd_dma_segment segment;
+	unsigned asked;
+	uint64_t asked_start, asked_length;
+	bool lets_go, holds;
+};
+
+static inline void holder_let_go(struct holder *holder)
+{
+	if (holder->holds)
+		vd_dma_unpin(&holder->pin);
+	holder->holds = false;
+}
+
+static inline void holder_request(struct vd_dma_owner *owner, vd_iova start, uint64_t length)
+{
+	struct holder *holder = (struct holder *)owner;
+
+	holder->asked++;
+	holder->asked_start = start.value;
+	holder->asked_length = length;
+	if (holder->lets_go)
+		holder_let_go(holder);
+}
+
+static inline int holder_pin(struct holder *holder, struct vd_dma_space *space, uint64_t iova,
+			     uint64_t length, unsigned access)
+{
+	unsigned segments = 1;
+	int r;
+
+	*holder = (struct holder){.owner.unpin_request = holder_request,
+				  .range = {{iova}, length}, .lets_go = true};
+	r = vd_dma_pin(space, &holder->range, 1, access, &holder->owner, &holder->pin,
+		       &holder->segment, &segments);
+	holder->holds = !r;
+	return r;
+}
+
 /* Another device's BAR memory. */
 static inline struct vd_host_object *make_device_memory(struct fixture *f)
 {
