@@ -63,7 +63,7 @@ static enum cause stage2(struct vd_hart *h, uint64_t gpa, unsigned access, void 
 		return CAUSE_NONE;
 	}
 	for (;;) {
-		rc = vd_mmu_walk(h->config.mmu, (vd_gpa){gpa}, access, &leaf);
+		rc = vd_mmu_walk_guarded(h->config.mmu, (vd_gpa){gpa}, access, &leaf);
 		if (rc == 0)
 			break;
 		vd_hart_go_outside(h);
