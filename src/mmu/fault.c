@@ -320,5 +320,7 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
 	if (ret < 0)
 		return ret;
 	fault_count(mmu, &target, ret);
+	vd_trace(mmu->env, VD_TRACE_FAULT, gpa.value, access,
+		 vd_mmu_format_size(mmu->format, target.level));
 	return 0;
 }

@@ -93,13 +93,17 @@ static void zap_locked(struct vd_mmu *mmu, struct change *change)
 void vd_mmu_zap(struct vd_mmu *mmu, vd_gpa start, uint64_t length)
 {
 	struct change change = change_of(start, length);
+	uint64_t zaps;
 
 	if (!length)
 		return;
 	mmu->env->lock(mmu->env, &mmu->lock);
+	zaps = atomic_load_explicit(&mmu->counters.zaps, memory_order_relaxed);
 	zap_locked(mmu, &change);
+	zaps = atomic_load_explicit(&mmu->counters.zaps, memory_order_relaxed) - zaps;
 	mmu->env->unlock(mmu->env, &mmu->lock);
 	vd_mmu_detached_retire(&change.detached);
+	vd_trace(mmu->env, VD_TRACE_ZAP, start.value, length, zaps);
 }
 
 /* ---- write protection ----------------------------------------------------------------------- */

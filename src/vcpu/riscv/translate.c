@@ -249,6 +249,7 @@ static int mmio(struct vd_hart *h, uint64_t gpa, unsigned access, unsigned size,
 		h->stats.mmio_reads++;
 		rc = vd_mem_mmio_read(h->config.mem, (vd_gpa){gpa}, size, value);
 	}
+	vd_trace(h->config.env, VD_TRACE_MMIO, gpa, size, *value);
 	vd_hart_go_inside(h);
 	return rc;
 }
