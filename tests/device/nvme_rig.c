@@ -48,7 +48,6 @@ static void make_memory(struct rig *rig)
 	struct vd_slot_config slot = {
 		.base = {RIG_RAM}, .size = RIG_RAM_SIZE, .kind = VD_SLOT_RAM, .name = "ram",
 	};
-	uint32_t id;
 
 	assert_int_equal(vd_host_create(&host, &rig->host, NULL), 0);
 	assert_int_equal(vd_host_ram_create(rig->host, "ram", RIG_RAM_SIZE, VD_HOST_SPARES,
@@ -56,7 +55,7 @@ static void make_memory(struct rig *rig)
 	mem.host = rig->host;
 	assert_int_equal(vd_mem_create(&mem, &rig->mem, NULL), 0);
 	slot.object = rig->ram;
-	assert_int_equal(vd_mem_add_slot(rig->mem, &slot, &id, NULL), 0);
+	assert_int_equal(vd_mem_add_slot(rig->mem, &slot, &rig->ram_slot, NULL), 0);
 	dma.host = rig->host;
 	assert_int_equal(vd_dma_space_create(&dma, &rig->space, NULL), 0);
 	assert_int_equal(vd_dma_follow(rig->space, rig->mem, NULL), 0);

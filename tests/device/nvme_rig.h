@@ -44,6 +44,7 @@ struct rig {
 	struct vd_host *host;
 	struct vd_host_object *ram;
 	struct vd_mem *mem;
+	uint32_t ram_slot;
 	struct vd_dma_space *space;
 	struct vd_device *device;
 	char path[64];

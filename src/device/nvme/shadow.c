@@ -6,7 +6,7 @@
  */
 #include "device/nvme/nvme.h"
 
-/* Enters the guard; on success the caller uses the word and leaves it. */
+/* Enters the guard; on success the caller uses the word and leaves it (after a store: by leave_dirty()). */
 static uint32_t *enter(struct nvme_controller *nvme, uint64_t iova, unsigned access)
 {
 	for (;;) {
@@ -26,6 +26,13 @@ static uint32_t *enter(struct nvme_controller *nvme, uint64_t iova, unsigned acc
 	}
 }
 
+/* After the store, so that whoever takes the mark finds the word. */
+static void leave_dirty(struct nvme_controller *nvme, uint64_t iova)
+{
+	vd_dma_mark_dirty(nvme->space, (vd_iova){iova}, sizeof(uint32_t));
+	vd_dma_guard_leave(nvme->space);
+}
+
 int nvme_post(struct nvme_controller *nvme, uint64_t iova, const struct nvme_completion *entry)
 {
 	const uint32_t *words = (const uint32_t *)entry;
@@ -39,7 +46,7 @@ int nvme_post(struct nvme_controller *nvme, uint64_t iova, const struct nvme_com
 		return -EFAULT;
 	/* Release: pairs with the driver's acquire of the phase bit. */
 	__atomic_store_n(last, words[3], __ATOMIC_RELEASE);
-	vd_dma_guard_leave(nvme->space);
+	leave_dirty(nvme, iova + 3 * sizeof(uint32_t));
 	return 0;
 }
 
@@ -59,7 +66,8 @@ bool nvme_shadow_read(struct nvme_controller *nvme, unsigned index, uint32_t *va
 
 bool nvme_shadow_arm(struct nvme_controller *nvme, unsigned index, uint32_t seen)
 {
-	uint32_t *word = enter(nvme, nvme->event_index + 4 * index, VD_WRITE);
+	uint64_t iova = nvme->event_index + 4 * index;
+	uint32_t *word = enter(nvme, iova, VD_WRITE);
 	uint32_t now;
 
 	if (!word) {
@@ -67,7 +75,7 @@ bool nvme_shadow_arm(struct nvme_controller *nvme, unsigned index, uint32_t seen
 		return true;
 	}
 	__atomic_store_n(word, seen, __ATOMIC_SEQ_CST);
-	vd_dma_guard_leave(nvme->space);
+	leave_dirty(nvme, iova);
 	return !nvme_shadow_read(nvme, index, &now) || now == seen;
 }
 
