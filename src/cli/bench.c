@@ -17,6 +17,7 @@ static const struct benchmark benchmarks[] = {
 	{"mmio", "a guest's reads of a BAR, direct and trapped", bench_mmio},
 	{"mmu", "second-stage tables: walk, fault, zap", bench_mmu},
 	{"notifier", "a change of memory with and without its notifier", bench_notifier},
+	{"dma", "a device's view: translate, pin, copy, map", bench_dma},
 };
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
 
