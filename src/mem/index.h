@@ -12,15 +12,16 @@
 #define VIADUCT_MEM_INDEX_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#define VD_INDEX_SCAN 4u
+#define VD_INDEX_SCAN 3u
 #define VD_INDEX_ENTRIES(capacity) (8u * (capacity) + 64u)
 /*
  * A node covers more than VD_INDEX_SCAN addresses, and one that is cut uses up at least an entry
- * for each of them: below the root there are at most (8 capacity + 64) / 5 nodes.
+ * for each of them: below the root there are at most (8 capacity + 64) / 4 nodes.
  */
-#define VD_INDEX_NODES(capacity) (2u * (capacity) + 16u)
+#define VD_INDEX_NODES(capacity) (2u * (capacity) + 17u)
 
 /* Addresses first to end - 1, cut into buckets of 2^shift; or, without a table, to be halved. */
 struct vd_index_node {
@@ -63,8 +64,14 @@ static inline uint32_t vd_index_halve(const struct vd_index *index,
 	return (uint32_t)(base - index->addresses) + (*base <= address);
 }
 
-/* vd_index_rank() - number of addresses <= @address */
-static inline uint32_t vd_index_rank(const struct vd_index *index, uint64_t address)
+/*
+ * vd_index_rank() - number of addresses <= @address
+ *
+ * What is looked at next is one of @rows, of @row_size bytes each, one an address: it is fetched
+ * together with the addresses to compare.
+ */
+static inline uint32_t vd_index_rank(const struct vd_index *index, uint64_t address,
+				     const void *rows, size_t row_size)
 {
 	const struct vd_index_node *node = index->nodes;
 	const uint64_t *at;
@@ -82,9 +89,9 @@ static inline uint32_t vd_index_rank(const struct vd_index *index, uint64_t addr
 			return vd_index_halve(index, node, address);
 	}
 	at = index->addresses + entry;
+	__builtin_prefetch((const char *)rows + entry * row_size);
 	/* Later buckets hold higher addresses only, so looking too far does not count too much. */
-	return entry + (at[0] <= address) + (at[1] <= address) + (at[2] <= address) +
-	       (at[3] <= address);
+	return entry + (at[0] <= address) + (at[1] <= address) + (at[2] <= address);
 }
 
 #endif

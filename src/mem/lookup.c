@@ -14,7 +14,7 @@ const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct v
 		if (gpa.value >= snapshot->starts[hint->index] && gpa.value <= entry->last)
 			return &entry->slot->shown;
 	}
-	rank = vd_index_rank(&snapshot->index, gpa.value);
+	rank = vd_snapshot_rank(snapshot, gpa.value);
 	if (!rank)
 		return NULL;
 	entry = &snapshot->entries[rank - 1];

@@ -173,7 +173,7 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 
 uint32_t vd_snapshot_first(const struct vd_mem_snapshot *snapshot, uint64_t gpa)
 {
-	uint32_t rank = vd_index_rank(&snapshot->index, gpa);
+	uint32_t rank = vd_snapshot_rank(snapshot, gpa);
 
 	return rank && snapshot->entries[rank - 1].last >= gpa ? rank - 1 : rank;
 }

@@ -86,6 +86,12 @@ void vd_snapshot_merge(struct vd_mem_snapshot *next, const struct vd_mem_snapsho
 /* vd_mapping_compare() - order of the reverse index: object, offset, then base */
 int vd_mapping_compare(const struct vd_slot *a, const struct vd_slot *b);
 
+/* vd_snapshot_rank() - how many slots start at or below @gpa */
+static inline uint32_t vd_snapshot_rank(const struct vd_mem_snapshot *snapshot, uint64_t gpa)
+{
+	return vd_index_rank(&snapshot->index, gpa, snapshot->entries, sizeof(*snapshot->entries));
+}
+
 /* vd_snapshot_first() - index of the first slot that ends at or above @gpa; count if none */
 uint32_t vd_snapshot_first(const struct vd_mem_snapshot *snapshot, uint64_t gpa);
 

@@ -32,7 +32,7 @@ static uint32_t plain_rank(const uint64_t *addresses, uint32_t count, uint64_t a
 
 static void check_one(uint32_t count, uint64_t address)
 {
-	uint32_t rank = vd_index_rank(&room.index, address);
+	uint32_t rank = vd_index_rank(&room.index, address, room.addresses, 8);
 	uint32_t plain = plain_rank(room.addresses, count, address);
 
 	if (rank != plain)
