@@ -18,6 +18,7 @@ static const struct benchmark benchmarks[] = {
 	{"mmu", "second-stage tables: walk, fault, zap", bench_mmu},
 	{"notifier", "a change of memory with and without its notifier", bench_notifier},
 	{"dma", "a device's view: translate, pin, copy, map", bench_dma},
+	{"nvme", "4 KiB commands through the NVMe model's doorbells", bench_nvme},
 };
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
 

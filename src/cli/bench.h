@@ -90,5 +90,6 @@ int bench_mmio(struct bench *bench, struct vd_error *error);
 int bench_mmu(struct bench *bench, struct vd_error *error);
 int bench_notifier(struct bench *bench, struct vd_error *error);
 int bench_dma(struct bench *bench, struct vd_error *error);
+int bench_nvme(struct bench *bench, struct vd_error *error);
 
 #endif
