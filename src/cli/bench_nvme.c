@@ -14,7 +14,6 @@
 #include <viaduct/device.h>
 
 #include "cli/bench.h"
-#include "device/nvme/spec.h"
 
 #define RAM 0x80000000ull
 #define RAM_SIZE (4ull << 20)
@@ -26,8 +25,27 @@
 #define ENTRIES 64u
 #define BLOCK 4096u
 #define IMAGE_SIZE (64ull << 20)
-#define DOORBELLS 0x1000u
 #define WAIT_MS 10000
+
+/* What a driver needs of NVMe 1.4: registers (3.1), commands (4.2), completions (4.6), opcodes. */
+enum { CC = 0x14, AQA = 0x24, ASQ = 0x28, ACQ = 0x30, DOORBELLS = 0x1000 };
+#define CC_SIZES (4u << 20 | 6u << 16) /* log2 of the bytes of a completion and a command */
+#define CC_ENABLE 1u
+enum { ADMIN_CREATE_SQ = 1, ADMIN_CREATE_CQ = 5, IO_WRITE = 1, IO_READ = 2 };
+#define TIMED_OUT 0x7fffu /* no status of a controller */
+
+struct nvme_command {
+	uint8_t opcode, flags;
+	uint16_t cid;
+	uint32_t nsid, cdw2, cdw3;
+	uint64_t metadata, prp1, prp2;
+	uint32_t cdw10, cdw11, cdw12, cdw13, cdw14, cdw15;
+};
+
+struct nvme_completion {
+	uint32_t result, reserved;
+	uint16_t sq_head, sq_id, cid, status; /* bit 0 of the status: phase */
+};
 
 /* The driver's side of a queue pair: in guest memory, as the guest sees it. */
 struct queue {
@@ -68,7 +86,7 @@ static unsigned complete(struct nvme *nvme, struct queue *queue)
 		struct pollfd ready = {.fd = vd_device_poll_fd(nvme->device), .events = POLLIN};
 
 		if (ready.fd >= 0 && poll(&ready, 1, WAIT_MS) == 0)
-			return NVME_ABORT_REQUESTED;
+			return TIMED_OUT;
 		vd_device_poll(nvme->device);
 	}
 	status = c->status >> 1;
@@ -108,7 +126,7 @@ static void commands(void *context, uint64_t n)
 	for (uint64_t done = 0; done < n; done += nvme->depth) {
 		for (unsigned i = 0; i < nvme->depth; i++) {
 			struct nvme_command command = {
-				.opcode = nvme->opcode, .cid = (uint16_t)i, .nsid = NVME_NSID,
+				.opcode = nvme->opcode, .cid = (uint16_t)i, .nsid = 1,
 				.prp1 = DATA + i * BLOCK,
 				.cdw10 = (uint32_t)(random_offset(nvme) / 512),
 				.cdw12 = BLOCK / 512 - 1,
@@ -129,7 +147,7 @@ static void system_calls(void *context, uint64_t n)
 
 	for (uint64_t i = 0; i < n; i++) {
 		off_t offset = (off_t)random_offset(nvme);
-		ssize_t done = nvme->opcode == NVME_IO_READ ?
+		ssize_t done = nvme->opcode == IO_READ ?
 			pread(nvme->fd, nvme->buffer, BLOCK, offset) :
 			pwrite(nvme->fd, nvme->buffer, BLOCK, offset);
 
@@ -217,12 +235,12 @@ static int start(struct nvme *nvme, struct vd_error *error)
 		rc = open_queue(nvme, &nvme->io, 1, IO_SQ, IO_CQ);
 	if (rc)
 		return vd_error_set(error, rc, "the controller cannot be set up");
-	write_register(nvme, NVME_AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1), 4);
-	write_register(nvme, NVME_ASQ, ADMIN_SQ, 8);
-	write_register(nvme, NVME_ACQ, ADMIN_CQ, 8);
-	write_register(nvme, NVME_CC, NVME_CQE_SHIFT << 20 | NVME_SQE_SHIFT << 16 | NVME_CC_EN, 4);
-	if (admin(nvme, NVME_ADMIN_CREATE_CQ, IO_CQ, (ENTRIES - 1) << 16 | 1, 1) ||
-	    admin(nvme, NVME_ADMIN_CREATE_SQ, IO_SQ, (ENTRIES - 1) << 16 | 1, 1 << 16 | 1))
+	write_register(nvme, AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1), 4);
+	write_register(nvme, ASQ, ADMIN_SQ, 8);
+	write_register(nvme, ACQ, ADMIN_CQ, 8);
+	write_register(nvme, CC, CC_SIZES | CC_ENABLE, 4);
+	if (admin(nvme, ADMIN_CREATE_CQ, IO_CQ, (ENTRIES - 1) << 16 | 1, 1) ||
+	    admin(nvme, ADMIN_CREATE_SQ, IO_SQ, (ENTRIES - 1) << 16 | 1, 1 << 16 | 1))
 		return vd_error_set(error, -EIO, "the controller made no queues");
 	return 0;
 }
@@ -234,10 +252,10 @@ static int measure(struct bench *bench, struct nvme *nvme, struct vd_error *erro
 		uint8_t opcode;
 		unsigned depth;
 	} kinds[] = {
-		{"read 4 KiB, depth 1", "pread", NVME_IO_READ, 1},
-		{"read 4 KiB, depth 32", "pread", NVME_IO_READ, 32},
-		{"write 4 KiB, depth 1", "pwrite", NVME_IO_WRITE, 1},
-		{"write 4 KiB, depth 32", "pwrite", NVME_IO_WRITE, 32},
+		{"read 4 KiB, depth 1", "pread", IO_READ, 1},
+		{"read 4 KiB, depth 32", "pread", IO_READ, 32},
+		{"write 4 KiB, depth 1", "pwrite", IO_WRITE, 1},
+		{"write 4 KiB, depth 32", "pwrite", IO_WRITE, 32},
 	};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
