@@ -96,9 +96,8 @@ struct vd_pci_function_config {
  * Capabilities: power management (D0 and D3hot, no reset between them), MSI-X, PCI Express with function-level reset. Any
  * reset puts configuration space back to power-on values as well.
  *
- * Whoever writes the FLR bit through the device's configuration region resets the device's state at once, with the
- * device's lock held: mirrors of its BARs are not emptied then. Users that map BARs call vd_device_reset() in place of
- * forwarding such a write, as the bridge below does.
+ * Whoever writes the FLR bit to the device's configuration region gets a whole vd_device_reset() before the write
+ * returns.
  *
  * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, or MSI-X where it does not
  *	fit or meets a mappable area; -ENOMEM; what vd_device_create() returns.
@@ -205,7 +204,7 @@ uint64_t vd_pci_host_direct_pages(const struct vd_pci_host *host);
 /**
  * struct vd_pci_host_stats - counted since creation
  * @config_reads, @config_writes: guest accesses to configuration space
- * @config_dropped: writes that were not carried out for lack of memory
+ * @config_dropped: writes that were not carried out: no memory, or a device that could not be reset
  * @placed, @removed: BARs that appeared in and left the guest's address space
  * @outside: BARs found enabled at an address outside the windows
  * @conflicts: BARs found enabled on top of another one

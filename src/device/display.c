@@ -5,6 +5,7 @@
 #include "device/display.h"
 
 #define STATE_MAGIC UINT64_C(0x3159414c50534956)
+#define CHUNK 4096u /* divides every size of video memory */
 
 struct display {
 	const struct vd_env *env;
@@ -61,15 +62,13 @@ static void write_registers(struct display *display, uint64_t offset, const uint
 
 /* ---- operations ---- */
 
+/* Video memory is served by the core, mapped or not: only registers come here. */
 static int display_read(void *context, unsigned region, uint64_t offset, void *data, size_t length)
 {
 	struct display *display = context;
 	uint8_t *bytes = data;
 
-	if (region == DISPLAY_BAR_MEMORY) {
-		vd_guest_copy(data, display->memory + offset, length);
-		return 0;
-	}
+	(void)region;
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = register_byte(display, offset + i);
 	return 0;
@@ -78,12 +77,8 @@ static int display_read(void *context, unsigned region, uint64_t offset, void *d
 static int display_write(void *context, unsigned region, uint64_t offset, const void *data,
 			 size_t length)
 {
-	struct display *display = context;
-
-	if (region == DISPLAY_BAR_MEMORY)
-		vd_guest_copy(display->memory + offset, data, length);
-	else
-		write_registers(display, offset, data, length);
+	(void)region;
+	write_registers(context, offset, data, length);
 	return 0;
 }
 
@@ -101,6 +96,27 @@ static void display_reset(void *context, enum vd_reset_kind kind)
 	power_on(context);
 }
 
+/* A guest that still runs may draw meanwhile. */
+static void save_memory(const struct display *display, struct vd_stream *stream)
+{
+	uint8_t chunk[CHUNK];
+
+	for (uint64_t at = 0; at < display->memory_size; at += CHUNK) {
+		vd_guest_copy(chunk, display->memory + at, CHUNK);
+		vd_stream_put(stream, chunk, CHUNK);
+	}
+}
+
+static void load_memory(struct display *display, struct vd_stream *stream)
+{
+	uint8_t chunk[CHUNK];
+
+	for (uint64_t at = 0; at < display->memory_size; at += CHUNK) {
+		vd_stream_get(stream, chunk, CHUNK);
+		vd_guest_copy(display->memory + at, chunk, CHUNK);
+	}
+}
+
 static int display_save(void *context, struct vd_stream *stream)
 {
 	struct display *display = context;
@@ -110,7 +126,7 @@ static int display_save(void *context, struct vd_stream *stream)
 	for (unsigned i = 0; i < DISPI_COUNT; i++)
 		vd_stream_put_u64(stream, display->dispi[i]);
 	vd_stream_put_u64(stream, display->big_endian);
-	vd_stream_put(stream, display->memory, display->memory_size);
+	save_memory(display, stream);
 	return stream->failed ? -ENOMEM : 0;
 }
 
@@ -136,7 +152,7 @@ static int display_load(void *context, struct vd_stream *stream)
 	    dispi[DISPI_MEMORY] != display->dispi[DISPI_MEMORY] ||
 	    stream->length - stream->position < display->memory_size)
 		return -EINVAL;
-	vd_stream_get(stream, display->memory, display->memory_size);
+	load_memory(display, stream);
 	memcpy(display->dispi, dispi, sizeof(dispi));
 	display->big_endian = big_endian;
 	return 0;

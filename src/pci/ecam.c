@@ -94,13 +94,13 @@ int vd_pci_write_homes(struct vd_pci_seat *seat)
 
 /* ---- writes ---- */
 
-/* The host is out of memory: the guest keeps what it has, and the device what it had. */
+/* Something is short or busy in the host: the guest keeps what it has, and the device what it had. */
 static void drop_write(struct vd_pci_host *host)
 {
 	host->stats.config_dropped++;
 	if (host->env->log)
 		host->env->log(host->env, VD_LOG_WARNING,
-			       "PCI: no memory to carry out a configuration write");
+			       "PCI: a configuration write could not be carried out");
 }
 
 static bool asks_for_reset(const struct vd_pci_seat *seat, uint64_t offset, const uint8_t *data,
@@ -120,9 +120,12 @@ static void function_reset(struct vd_pci_seat *seat)
 		drop_write(host);
 		return;
 	}
-	host->stats.function_resets++;
-	vd_device_reset(seat->device, VD_RESET_FUNCTION);
-	vd_pci_msix_reset(&seat->msix);
+	if (vd_device_reset(seat->device, VD_RESET_FUNCTION)) {
+		drop_write(host);
+	} else {
+		host->stats.function_resets++;
+		vd_pci_msix_reset(&seat->msix);
+	}
 	vd_pci_refresh(seat);
 	vd_pci_map_sync(host);
 }

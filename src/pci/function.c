@@ -9,6 +9,7 @@
 
 struct function {
 	const struct vd_env *env;
+	struct vd_device *device;
 	const struct vd_device_ops *ops;
 	void *context;
 	void (*bus_master)(void *context, bool on);
@@ -68,8 +69,9 @@ static int function_write(void *context, unsigned region, uint64_t offset, const
 	if (region != VD_REGION_CONFIG)
 		return fn->ops->write(fn->context, region, offset, data, length);
 	events = vd_pci_config_write(&fn->space, offset, data, length);
+	/* By the core, without the lock: mirrors of BARs have to be emptied first. */
 	if (events & VD_PCI_EVENT_RESET)
-		function_reset(fn, VD_RESET_FUNCTION);
+		vd_device_request_reset(fn->device, VD_RESET_FUNCTION);
 	if (events & VD_PCI_EVENT_BUS_MASTER)
 		tell_bus_master(fn);
 	return 0;
@@ -314,8 +316,11 @@ int vd_pci_function_create(const struct vd_pci_function_config *config, struct v
 	fn->msix_offset = config->msix_offset;
 	fn->msix_size = msix_size;
 	vd_pci_config_init(&fn->space, config);
-	rc = create_device(config, fn, device, error);
-	if (rc)
+	rc = create_device(config, fn, &fn->device, error);
+	if (rc) {
 		env->release(env, fn, sizeof(*fn));
-	return rc;
+		return rc;
+	}
+	*device = fn->device;
+	return 0;
 }

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "rig.h"
+
+static uint64_t region_read(struct vd_device *device, unsigned region, uint64_t offset,
+			    unsigned length)
+{
+	uint64_t value = 0;
+
+	assert_int_equal(vd_device_read(device, region, (vd_region_offset){offset}, &value, length),
+			 0);
+	return value;
+}
+
+static void region_write(struct vd_device *device, unsigned region, uint64_t offset,
+			 unsigned length, uint64_t value)
+{
+	assert_int_equal(vd_device_write(device, region, (vd_region_offset){offset}, &value, length),
+			 0);
+}
+
+static void refuse(struct rig *rig, const struct vd_pci_function_config *config)
+{
+	struct vd_error error = {0};
+	struct vd_device *device = NULL;
+	long blocks = rig->test.blocks;
+
+	assert_int_equal(vd_pci_function_create(config, &device, &error), -EINVAL);
+	assert_int_equal(error.code, -EINVAL);
+	assert_true(strlen(error.text) > 10);
+	assert_null(device);
+	assert_int_equal(rig->test.blocks, blocks);
+}
+
+static void test_bad_bars_are_refused(void **state)
+{
+	struct vd_pci_function_config good, bad;
+	struct toy toy = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	good = toy_config(&rig, &toy);
+	bad = good;
+	bad.bars[1].size = 0x180;
+	refuse(&rig, &bad);
+	bad.bars[1].size = 8;
+	refuse(&rig, &bad);
+	bad.bars[1].size = UINT64_C(1) << 32;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.bars[1].flags = 8;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.bars[0].flags = VD_PCI_BAR_64;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.bars[5] = (struct vd_pci_bar){.size = 4096, .flags = VD_PCI_BAR_64};
+	refuse(&rig, &bad);
+	bad = good;
+	bad.bars[2].areas[0] = (struct vd_region_area){0x800, 0x1000};
+	refuse(&rig, &bad);
+	bad.bars[2].areas[0] = (struct vd_region_area){0x1000, 0x200000};
+	refuse(&rig, &bad);
+	bad.bars[2].areas[0] = (struct vd_region_area){UINT64_MAX - 0xfff, 0x1000};
+	refuse(&rig, &bad);
+	bad.bars[2].areas[0] = (struct vd_region_area){0x1000, 0};
+	refuse(&rig, &bad);
+	bad = good;
+	bad.bars[2].area_count = VD_REGION_AREAS_MAX + 1;
+	refuse(&rig, &bad);
+	rig_close(&rig);
+}
+
+static void test_bad_msix_and_identities_are_refused(void **state)
+{
+	struct vd_pci_function_config good, bad;
+	struct vd_device_ops half = {0};
+	struct toy toy = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	good = toy_config(&rig, &toy);
+	bad = good;
+	bad.msix_vectors = VD_PCI_MSIX_MAX + 1;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.msix_bar = 6;
+	refuse(&rig, &bad);
+	bad.msix_bar = 5;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.msix_offset = 0x10;
+	refuse(&rig, &bad);
+	bad.msix_offset = 0xf000; /* no room for the PBA's page */
+	refuse(&rig, &bad);
+	bad.msix_offset = 0xfffff000;
+	refuse(&rig, &bad);
+	bad.msix_offset = TOY_DIRECT + TOY_DIRECT_SIZE - 0x1000; /* would be mapped */
+	refuse(&rig, &bad);
+	bad.msix_offset = TOY_DIRECT - 0x1000;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.identity.vendor = 0xffff;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.identity.class_code = 0x1000000;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.ops = &half;
+	refuse(&rig, &bad);
+	rig_close(&rig);
+}
+
+static void test_regions_are_the_bars(void **state)
+{
+	const struct vd_region *region;
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	toy_create(&rig, &toy);
+	for (unsigned i = 0; i < TOY_BARS; i++) {
+		region = vd_device_region(toy.device, toy_bars[i]);
+		assert_int_equal(region->size, toy_sizes[i]);
+		assert_int_equal(!!(region->flags & VD_REGION_PREFETCH), i == 2);
+		assert_int_equal(!!(region->flags & VD_REGION_MMAP), i != 1);
+	}
+	assert_int_equal(vd_device_region(toy.device, 3)->size, 0);
+	assert_int_equal(vd_device_region(toy.device, VD_REGION_CONFIG)->size, 4096);
+	assert_int_equal(vd_device_irq_count(toy.device, VD_IRQ_MSIX), TOY_VECTORS);
+	assert_int_equal(vd_device_irq_count(toy.device, VD_IRQ_INTX), 0);
+	vd_device_put(toy.device);
+	assert_int_equal(toy.releases, 1);
+	rig_close(&rig);
+}
+
+static void test_accesses_reach_the_author(void **state)
+{
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	toy_create(&rig, &toy);
+	assert_int_equal(region_read(toy.device, 1, 0x10, 4), toy_value(1, 0x10, 4));
+	region_write(toy.device, 0, 0x20, 8, 0x1122334455667788);
+	assert_int_equal(toy.last_region, 0);
+	assert_int_equal(toy.last_offset, 0x20);
+	assert_int_equal(toy.last_value, 0x1122334455667788);
+	/* Neither configuration space nor the MSI-X pages are the author's. */
+	toy.reads = toy.writes = 0;
+	assert_int_equal(region_read(toy.device, 0, TOY_MSIX, 8), 0);
+	assert_int_equal(region_read(toy.device, 0, TOY_MSIX + PAGE, 4), 0);
+	region_write(toy.device, 0, TOY_MSIX + 12, 4, 0);
+	region_write(toy.device, VD_REGION_CONFIG, PCI_INTERRUPT_LINE, 1, 9);
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, PCI_INTERRUPT_LINE, 1), 9);
+	assert_int_equal(toy.reads + toy.writes, 0);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+static void test_bus_mastering_is_told(void **state)
+{
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	toy_create(&rig, &toy);
+	region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2, PCI_COMMAND_MASTER);
+	assert_true(toy.bus_master);
+	region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2, 6);
+	assert_int_equal(toy.bus_masters, 1);
+	vd_device_reset(toy.device, VD_RESET_BUS);
+	assert_false(toy.bus_master);
+	assert_int_equal(toy.bus_masters, 2);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+static void test_both_resets_clear_configuration_space(void **state)
+{
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	toy_create(&rig, &toy);
+	for (unsigned i = 0; i < 2; i++) {
+		region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2, 6);
+		region_write(toy.device, VD_REGION_CONFIG, PCI_BASE_ADDRESS_2, 8, UINT64_MAX);
+		if (i)
+			region_write(toy.device, VD_REGION_CONFIG, TOY_EXPRESS + PCI_EXP_DEVCTL, 2,
+				     PCI_EXP_DEVCTL_BCR_FLR);
+		else
+			vd_device_reset(toy.device, VD_RESET_FUNCTION);
+		assert_int_equal(toy.resets, i + 1);
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2), 0);
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, PCI_BASE_ADDRESS_2, 8),
+				 0xc);
+		assert_false(toy.bus_master);
+	}
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+/* What is saved comes back, in another device of the same kind. */
+static void test_state_moves(void **state)
+{
+	struct vd_stream stream = {0};
+	struct toy from, to;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	toy_create(&rig, &from);
+	toy_create(&rig, &to);
+	stream.env = &rig.test.env;
+	region_write(from.device, VD_REGION_CONFIG, PCI_COMMAND, 2, 6);
+	region_write(from.device, VD_REGION_CONFIG, PCI_BASE_ADDRESS_1, 4, 0x44556600);
+	assert_int_equal(vd_device_quiesce(from.device), 0);
+	assert_int_equal(vd_device_save(from.device, &stream), 0);
+	vd_device_resume(from.device);
+	stream.position = 0;
+	assert_int_equal(vd_device_quiesce(to.device), 0);
+	assert_int_equal(vd_device_load(to.device, &stream, NULL), 0);
+	vd_device_resume(to.device);
+	assert_int_equal(region_read(to.device, VD_REGION_CONFIG, PCI_COMMAND, 2), 6);
+	assert_int_equal(region_read(to.device, VD_REGION_CONFIG, PCI_BASE_ADDRESS_1, 4),
+			 0x44556600);
+	assert_true(to.bus_master);
+	vd_stream_fini(&stream);
+	vd_device_put(from.device);
+	vd_device_put(to.device);
+	rig_close(&rig);
+}
+
+/* Cut short anywhere, or with any bit of it changed: refused, or harmless. */
+static void test_hostile_state_changes_nothing_it_may_not(void **state)
+{
+	struct vd_stream stream = {0};
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	toy_create(&rig, &toy);
+	stream.env = &rig.test.env;
+	assert_int_equal(vd_device_quiesce(toy.device), 0);
+	assert_int_equal(vd_device_save(toy.device, &stream), 0);
+	for (size_t length = 0; length < stream.length; length++) {
+		struct vd_stream cut = stream;
+
+		cut.length = length;
+		cut.position = 0;
+		cut.failed = false;
+		assert_int_not_equal(vd_device_load(toy.device, &cut, NULL), 0);
+	}
+	for (size_t at = 0; at < stream.length; at++) {
+		struct vd_stream changed = stream;
+
+		stream.data[at] ^= 0xff;
+		changed.position = 0;
+		changed.failed = false;
+		(void)vd_device_load(toy.device, &changed, NULL);
+		stream.data[at] ^= 0xff;
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, PCI_VENDOR_ID, 4),
+				 0x42421af4);
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, PCI_BASE_ADDRESS_0, 2),
+				 0);
+	}
+	stream.position = 0;
+	stream.failed = false;
+	toy.fail_load = true;
+	region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2, 6);
+	assert_int_not_equal(vd_device_load(toy.device, &stream, NULL), 0);
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2), 6);
+	vd_device_resume(toy.device);
+	vd_stream_fini(&stream);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+static void test_memory_may_be_short(void **state)
+{
+	struct vd_pci_function_config config;
+	struct vd_error error;
+	struct toy toy = {0};
+	struct rig rig;
+	long step;
+	int rc;
+
+	(void)state;
+	rig_open(&rig, true);
+	config = toy_config(&rig, &toy);
+	for (step = 1; step < 1000; step++) {
+		long blocks;
+
+		vd_env_hosted_drain();
+		blocks = rig.test.blocks;
+		test_env_fail(&rig.test, step, -ENOMEM);
+		rc = vd_pci_function_create(&config, &toy.device, &error);
+		if (!test_env_failed(&rig.test))
+			break;
+		assert_int_not_equal(rc, 0);
+		vd_env_hosted_drain();
+		assert_int_equal(rig.test.blocks, blocks);
+	}
+	assert_int_equal(rc, 0);
+	assert_true(step > 1 && step < 1000);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bad_bars_are_refused),
+		cmocka_unit_test(test_bad_msix_and_identities_are_refused),
+		cmocka_unit_test(test_regions_are_the_bars),
+		cmocka_unit_test(test_accesses_reach_the_author),
+		cmocka_unit_test(test_bus_mastering_is_told),
+		cmocka_unit_test(test_both_resets_clear_configuration_space),
+		cmocka_unit_test(test_state_moves),
+		cmocka_unit_test(test_hostile_state_changes_nothing_it_may_not),
+		cmocka_unit_test(test_memory_may_be_short),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
