@@ -81,39 +81,30 @@ void vd_trap_drain(struct vd_mem *mem, struct vd_trap_users *users)
 	park(UINT32_MAX);
 }
 
-/* The trap slot that holds [gpa, gpa + length); its users are referenced. */
+/*
+ * The trap slot that holds [gpa, gpa + length); its users are referenced. One that is just being
+ * removed still answers: the commit waits for us, and its replacement shows up without a hole
+ * between.
+ */
 static int enter(struct vd_mem *mem, uint64_t gpa, unsigned length, struct call *call,
 		 struct vd_slot_config *config)
 {
 	const struct vd_env *env = mem->env;
+	const struct vd_slot *slot;
+	int r = -ENOENT;
 
-	for (;;) {
-		const struct vd_slot *slot;
-		bool found, stale;
-		uint64_t seq;
-
-		env->read_enter(env);
-		seq = vd_notifier_begin(&mem->notifier);
-		slot = vd_mem_find(mem, (vd_gpa){ gpa }, NULL);
-		found = slot && slot->valid && slot->config.kind == VD_SLOT_TRAP &&
-			length - 1 <= vd_slot_last(slot) - gpa;
-		stale = !found && vd_notifier_retry(&mem->notifier, seq, gpa, length);
-		if (found) {
-			*config = slot->config;
-			call->users = ((const struct vd_mem_slot *)slot)->users;
-			atomic_fetch_add_explicit(&call->users->references, 1,
-						  memory_order_seq_cst);
-		}
-		env->read_leave(env);
-		if (!stale) {
-			if (!found)
-				return -ENOENT;
-			call->outer = calls;
-			calls = call;
-			return 0;
-		}
-		vd_notifier_wait(&mem->notifier, gpa, length);
+	env->read_enter(env);
+	slot = vd_mem_find(mem, (vd_gpa){ gpa }, NULL);
+	if (slot && slot->config.kind == VD_SLOT_TRAP && length - 1 <= vd_slot_last(slot) - gpa) {
+		*config = slot->config;
+		call->users = ((const struct vd_mem_slot *)slot)->users;
+		atomic_fetch_add_explicit(&call->users->references, 1, memory_order_seq_cst);
+		call->outer = calls;
+		calls = call;
+		r = 0;
 	}
+	env->read_leave(env);
+	return r;
 }
 
 static void leave(struct vd_mem *mem, struct call *call)

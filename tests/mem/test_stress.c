@@ -16,6 +16,7 @@
 #define ALIAS_BASE UINT64_C(0x200000)
 #define COUNTER_BASE UINT64_C(0x300000)
 #define TRAP_BASE UINT64_C(0x400000)
+#define STEADY_BASE UINT64_C(0x500000)
 
 /*
  * Pages of the object: one with its own number in every word for each swapped slot, twice;
@@ -29,7 +30,7 @@ struct stress {
 	_Atomic bool stop;
 	_Atomic unsigned long copies, refusals, calls;
 	uint32_t ids[SWAPPED];
-	uint32_t counter_id;
+	uint32_t counter_id, steady_id;
 };
 
 static uint64_t tag_of(uint64_t page)
@@ -145,6 +146,8 @@ static void *accessor(void *argument)
 		assert_true(r == 0 || r == -ENOENT);
 		if (!r)
 			atomic_fetch_add(&s->calls, 1);
+		/* replaced all the time, but never gone */
+		assert_int_equal(vd_mem_mmio_write(s->f.mem, (vd_gpa){STEADY_BASE}, 4, 1), 0);
 		sched_yield();
 	}
 	return NULL;
@@ -185,6 +188,17 @@ static void swap_trap(struct stress *s, _Atomic uint32_t **magic, uint32_t *id)
 	*id = add_slot(&s->f, &config);
 }
 
+static void replace_steady(struct stress *s)
+{
+	struct vd_slot_config config = trap_slot(STEADY_BASE, 8, &trap_none, NULL);
+	struct vd_mem_update *update;
+
+	assert_int_equal(vd_mem_begin(s->f.mem, &update), 0);
+	assert_int_equal(vd_mem_remove(update, s->steady_id), 0);
+	assert_int_equal(vd_mem_add(update, &config, &s->steady_id, NULL), 0);
+	vd_mem_commit(update);
+}
+
 static void log_round(struct stress *s, unsigned round)
 {
 	uint8_t bits = 0;
@@ -199,6 +213,8 @@ static void log_round(struct stress *s, unsigned round)
 
 static void fill(struct stress *s)
 {
+	struct vd_slot_config steady = trap_slot(STEADY_BASE, 8, &trap_none, NULL);
+
 	fixture_open(&s->f);
 	for (uint64_t page = 0; page < TAGGED; page++) {
 		uint64_t words[WORDS];
@@ -210,6 +226,7 @@ static void fill(struct stress *s)
 		assert_int_equal(vd_mem_remove_slot(s->f.mem, id), 0);
 	}
 	s->counter_id = add_ram(&s->f, COUNTER_BASE, COUNTER_PAGE * PAGE, PAGE);
+	s->steady_id = add_slot(&s->f, &steady);
 	add_ram(&s->f, ALIAS_BASE, COUNTER_PAGE * PAGE, PAGE);
 }
 
@@ -234,6 +251,8 @@ static void test_everything_at_once(void **state)
 		swap_one(&s, test_random(&seed) % SWAPPED, &seed);
 		if (round % 4 == 0)
 			swap_trap(&s, &magic, &trap_id);
+		if (round % 2)
+			replace_steady(&s);
 		log_round(&s, round);
 		sched_yield();
 	}
