@@ -304,6 +304,41 @@ struct nvme_command rig_admin(uint8_t opcode, uint32_t cdw10, uint32_t cdw11, ui
 	};
 }
 
+uint16_t rig_simple(struct rig *rig, uint8_t opcode, uint32_t cdw10, uint32_t cdw11, uint64_t prp1)
+{
+	struct nvme_command command = rig_admin(opcode, cdw10, cdw11, prp1);
+
+	return rig_run(rig, 0, &command, NULL);
+}
+
+uint16_t rig_log_page(struct rig *rig, uint32_t id, uint64_t offset, uint32_t bytes, bool retain,
+		      void *data)
+{
+	uint32_t last = bytes / 4 - 1;
+	struct nvme_command command =
+		rig_admin(NVME_ADMIN_GET_LOG_PAGE, last << 16 | (uint32_t)retain << 15 | id,
+			  last >> 16, RIG_DATA);
+	uint16_t status;
+
+	command.prp2 = RIG_DATA + 0x1000;
+	command.cdw12 = (uint32_t)offset;
+	command.cdw13 = (uint32_t)(offset >> 32);
+	command.nsid = NVME_NSID_ALL;
+	status = rig_run(rig, 0, &command, NULL);
+	if (data)
+		rig_get(rig, RIG_DATA, data, bytes);
+	return status;
+}
+
+uint16_t rig_request_event(struct rig *rig)
+{
+	struct nvme_command command = rig_admin(NVME_ADMIN_ASYNC_EVENT, 0, 0, 0);
+	uint16_t cid = rig_push(rig, 0, &command);
+
+	rig_ring(rig, 0);
+	return cid;
+}
+
 struct nvme_command rig_io(uint8_t opcode, uint64_t lba, uint32_t blocks, uint64_t prp1,
 			   uint64_t prp2)
 {

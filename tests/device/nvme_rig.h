@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A machine without a processor for NVMe tests: RAM, a controller, and the driver's side of its queues. */
+/*
+ * A machine without a processor for NVMe tests: RAM, a controller, and the driver's side of its
+ * queues.
+ */
 #ifndef TESTS_DEVICE_NVME_RIG_H
 #define TESTS_DEVICE_NVME_RIG_H
 
@@ -56,10 +59,15 @@ struct rig {
 extern const char *rig_inject_site;
 extern int rig_inject_code;
 
-/** rig_open() - image, host, RAM and controller; @config may be NULL, else its image, env, host and space are filled in */
+/**
+ * rig_open() - image, host, RAM and controller; @config may be NULL, else its image, env, host and
+ * space are filled in
+ */
 void rig_open(struct rig *rig, const struct vd_nvme_config *config);
 void rig_close(struct rig *rig);
-/** rig_start() - bus mastering, enable, admin queue, and one I/O pair (1) of @entries, 0 for none */
+/**
+ * rig_start() - bus mastering, enable, admin queue, and one I/O pair (1) of @entries, 0 for none
+ */
 void rig_start(struct rig *rig, unsigned entries);
 void rig_bus_master(struct rig *rig, bool on);
 
@@ -91,6 +99,13 @@ uint16_t rig_run(struct rig *rig, unsigned id, struct nvme_command *command, uin
 struct nvme_command rig_admin(uint8_t opcode, uint32_t cdw10, uint32_t cdw11, uint64_t prp1);
 struct nvme_command rig_io(uint8_t opcode, uint64_t lba, uint32_t blocks, uint64_t prp1,
 			   uint64_t prp2);
+/** rig_simple() - run an admin command that needs no more than these. Return: its status. */
+uint16_t rig_simple(struct rig *rig, uint8_t opcode, uint32_t cdw10, uint32_t cdw11, uint64_t prp1);
+/** rig_log_page() - read @bytes of a log page into @data, which may be NULL. Return: the status. */
+uint16_t rig_log_page(struct rig *rig, uint32_t id, uint64_t offset, uint32_t bytes, bool retain,
+		      void *data);
+/** rig_request_event() - leave an asynchronous event request there. Return: its identifier. */
+uint16_t rig_request_event(struct rig *rig);
 /** rig_image() - the image file as it is now */
 void rig_image(struct rig *rig, void *data, size_t length, uint64_t offset);
 

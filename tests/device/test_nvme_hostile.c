@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A guest that means harm: the process survives, the controller says what is wrong, a reset makes it good again. */
+/*
+ * A guest that means harm: the process survives, the controller says what is wrong, a reset makes
+ * it good again.
+ */
 #include "nvme_rig.h"
 
 #define TRAP 0x28000000ull
@@ -152,7 +155,9 @@ static void queues_over_themselves(void **state)
 	assert_int_equal(rig_run(&rig, 0, &command, NULL), NVME_SUCCESS);
 	command = rig_admin(NVME_ADMIN_CREATE_SQ, 63 << 16 | 1, 1 << 16 | 1, RIG_QUEUES);
 	assert_int_equal(rig_run(&rig, 0, &command, NULL), NVME_SUCCESS);
-	/* Commands whose data are the queue itself: completions become commands, data become both. */
+	/*
+	 * Commands whose data are the queue itself: completions become commands, data become both.
+	 */
 	for (unsigned i = 0; i < 64; i++) {
 		command = rig_io(NVME_IO_READ, i, 8, RIG_QUEUES, 0);
 		rig_put(&rig, RIG_QUEUES + 64 * i, &command, sizeof(command));
@@ -166,7 +171,10 @@ static void queues_over_themselves(void **state)
 	assert_int_equal(rig_run(&rig, 1, &command, NULL), NVME_SUCCESS);
 }
 
-/* A chain that leads back to itself ends when the data do: every page but the first holds 511 entries. */
+/*
+ * A chain that leads back to itself ends when the data do: every page but the first holds 511
+ * entries.
+ */
 static void prp_list_in_a_circle(void **state)
 {
 	struct nvme_command command;

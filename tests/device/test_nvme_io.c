@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* NVMe I/O commands over every back end: data against a model, PRP shapes, and each error status. */
+/*
+ * NVMe I/O commands over every back end: data against a model, PRP shapes, and each error status.
+ */
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/wait.h>
@@ -39,7 +41,7 @@ static uint16_t io(uint8_t opcode, uint64_t lba, uint32_t blocks)
 	return run(rig_io(opcode, lba, blocks, RIG_DATA, RIG_DATA + PAGE));
 }
 
-/* ---- PRPs -------------------------------------------------------------------------------------- */
+/* ---- PRPs -------------------------------------------------------------------------------- */
 
 /* Where one command's data lies: pages in any order, the first one used from @offset on. */
 struct shape {
@@ -106,7 +108,7 @@ static void shape_copy(const struct shape *shape, uint8_t *data, uint32_t length
 	}
 }
 
-/* ---- data against a model ----------------------------------------------------------------------- */
+/* ---- data against a model ---------------------------------------------------------------- */
 
 static void transfer_step(uint8_t *model, uint8_t *buffer)
 {
@@ -147,7 +149,8 @@ static void zero_step(uint8_t *model)
 		ranges[i].lba = (uint64_t)rand() % (BLOCKS - 64);
 		ranges[i].blocks = (uint32_t)rand() % 64;
 		if (rand() % 2) {
-			command = rig_io(NVME_IO_WRITE_ZEROES, ranges[i].lba, ranges[i].blocks + 1, 0, 0);
+			command = rig_io(NVME_IO_WRITE_ZEROES, ranges[i].lba, ranges[i].blocks + 1,
+					 0, 0);
 			command.cdw12 |= rand() % 2 ? 1u << 25 : 1u << 30;
 			assert_int_equal(run(command), NVME_SUCCESS);
 			memset(model + ranges[i].lba * 512, 0, (ranges[i].blocks + 1) * 512);
@@ -249,7 +252,7 @@ static void many_at_once(void **state)
 	free(image);
 }
 
-/* ---- each error --------------------------------------------------------------------------------- */
+/* ---- each error -------------------------------------------------------------------------- */
 
 static void lba_out_of_range(void **state)
 {
@@ -294,11 +297,13 @@ static void bad_prps(void **state)
 	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 16, RIG_DATA, RIG_DATA + 4)),
 			 NVME_INVALID_PRP_OFFSET);
 	/* A list that is not aligned, an entry that is not, a chain that is not. */
-	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS + 4)), NVME_INVALID_PRP_OFFSET);
+	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS + 4)),
+			 NVME_INVALID_PRP_OFFSET);
 	entries[0] = RIG_DATA;
 	entries[1] = RIG_DATA + 8;
 	rig_put(&rig, LISTS, entries, 16);
-	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS)), NVME_INVALID_PRP_OFFSET);
+	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS)),
+			 NVME_INVALID_PRP_OFFSET);
 	entries[0] = LISTS + 8;
 	rig_put(&rig, LISTS + PAGE - 8, entries, 8);
 	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS + PAGE - 8)),
@@ -309,8 +314,10 @@ static void bad_prps(void **state)
 	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 1, 0x1000, 0)), NVME_DATA_TRANSFER_ERROR);
 	assert_int_equal(run(rig_io(NVME_IO_WRITE, 0, 1, RIG_RAM + RIG_RAM_SIZE, 0)),
 			 NVME_DATA_TRANSFER_ERROR);
-	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, 0x1000)), NVME_DATA_TRANSFER_ERROR);
-	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 16, RIG_DATA, 0x1000)), NVME_DATA_TRANSFER_ERROR);
+	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, 0x1000)),
+			 NVME_DATA_TRANSFER_ERROR);
+	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 16, RIG_DATA, 0x1000)),
+			 NVME_DATA_TRANSFER_ERROR);
 	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 16, UINT64_MAX - 4095, 0)),
 			 NVME_DATA_TRANSFER_ERROR);
 	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 9, UINT64_MAX - 3, UINT64_MAX - 4095)),
@@ -328,18 +335,25 @@ static void fault_transfers_nothing(void **state)
 	memset(before, 0x5a, sizeof(before));
 	rig_put(&rig, RIG_DATA, before, sizeof(before));
 	rig_put(&rig, LISTS, list, sizeof(list));
-	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS)), NVME_DATA_TRANSFER_ERROR);
+	assert_int_equal(run(rig_io(NVME_IO_READ, 0, 24, RIG_DATA, LISTS)),
+			 NVME_DATA_TRANSFER_ERROR);
 	rig_get(&rig, RIG_DATA, after, sizeof(after));
 	assert_memory_equal(before, after, sizeof(before));
 	rig_image(&rig, before, sizeof(before), 0);
-	assert_int_equal(run(rig_io(NVME_IO_WRITE, 0, 24, RIG_DATA, LISTS)), NVME_DATA_TRANSFER_ERROR);
+	assert_int_equal(run(rig_io(NVME_IO_WRITE, 0, 24, RIG_DATA, LISTS)),
+			 NVME_DATA_TRANSFER_ERROR);
 	rig_image(&rig, after, sizeof(after), 0);
 	assert_memory_equal(before, after, sizeof(before));
 }
 
 static void media_errors_have_their_status(void **state)
 {
-	static const struct { const char *site; int code; uint8_t opcode; uint16_t status; } bad[] = {
+	static const struct {
+		const char *site;
+		int code;
+		uint8_t opcode;
+		uint16_t status;
+	} bad[] = {
 		{"image.read", -EIO, NVME_IO_READ, NVME_UNRECOVERED_READ},
 		{"image.write", -EIO, NVME_IO_WRITE, NVME_WRITE_FAULT},
 		{"image.write", -ENOSPC, NVME_IO_WRITE, NVME_CAPACITY_EXCEEDED},
@@ -387,7 +401,7 @@ static void read_only_namespace(void **state)
 	assert_int_equal(byte, 1);
 }
 
-/* ---- durability ---------------------------------------------------------------------------------- */
+/* ---- durability -------------------------------------------------------------------------- */
 
 static uint8_t image_byte(uint64_t lba)
 {
@@ -470,7 +484,7 @@ static void noop_flush_loses_data(void **state)
 	assert_int_equal(io(NVME_IO_READ, 5, 1), NVME_SUCCESS);
 }
 
-/* ---- resets and deletion with I/O under way ------------------------------------------------------- */
+/* ---- resets and deletion with I/O under way ---------------------------------------------- */
 
 static void push_durable_writes(unsigned queue, unsigned count)
 {
@@ -549,7 +563,10 @@ static bool is_dirty(const uint8_t *bitmap, uint64_t gpa)
 	return bitmap[page / 8] >> (page % 8) & 1;
 }
 
-/* All that the controller writes is in the guest's dirty log: data, completions, event indexes; what it reads is not. */
+/*
+ * All that the controller writes is in the guest's dirty log: data, completions, event indexes;
+ * what it reads is not.
+ */
 static void writes_are_logged(void **state)
 {
 	struct nvme_command command = rig_admin(NVME_ADMIN_DOORBELL_BUFFER, 0, 0, RIG_SHADOW);
@@ -579,7 +596,7 @@ static void writes_are_logged(void **state)
 	assert_int_equal(vd_mem_dirty_stop(rig.mem, rig.ram_slot), 0);
 }
 
-/* ---- save and load --------------------------------------------------------------------------------- */
+/* ---- save and load ----------------------------------------------------------------------- */
 
 static void loads_what_was_saved(void **state)
 {
@@ -641,7 +658,10 @@ static void impossible_queues_are_refused(void **state)
 	vd_stream_fini(&stream);
 }
 
-/* A stream is hostile: cut short or with any byte changed, it loads or it is refused, and nothing breaks. */
+/*
+ * A stream is hostile: cut short or with any byte changed, it loads or it is refused, and nothing
+ * breaks.
+ */
 static void hostile_streams_are_survived(void **state)
 {
 	struct vd_stream stream = {.env = vd_env_hosted()}, bad;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Guest pages move to other frames, and never-touched ones are discarded, under a controller at work: no byte is lost, no
- * pin stays, nobody waits for ever. Run under TSan.
+ * Guest pages move to other frames, and never-touched ones are discarded, under a controller at
+ * work: no byte is lost, no pin stays, nobody waits for ever. Run under TSan.
  */
 #include <pthread.h>
 
@@ -122,7 +122,7 @@ static void data_survive_moving_pages(void **state)
 	pthread_t mover, poller;
 	struct vd_dma_stats stats;
 	uint32_t seed = 5;
-	int rounds = 120;
+	int rounds = 60;
 
 	(void)state;
 	rig_open(&rig, NULL);

@@ -5,7 +5,10 @@
 
 #include "device/image/image.h"
 
-/** struct vd_image_ops - a back end; @kick, @reap, @wait and @poll_fd only if @submit ever returns false */
+/**
+ * struct vd_image_ops - a back end; @kick, @reap, @wait and @poll_fd only if @submit ever returns
+ * false
+ */
 struct vd_image_ops {
 	const char *name;
 	bool (*submit)(struct vd_image *image, struct vd_image_request *request);
@@ -32,7 +35,8 @@ struct vd_image {
 };
 
 /*
- * Each makes the back end from an opened @file (copied; its fd belongs to the new image on success only).
+ * Each makes the back end from an opened @file (copied; its fd belongs to the new image on success
+ * only).
  * Return: 0; -ENOMEM; what the host answered.
  */
 int vd_image_sync_create(const struct vd_image *file, struct vd_image **image);
@@ -40,7 +44,7 @@ int vd_image_uring_create(const struct vd_image *file, struct vd_image **image);
 int vd_image_volatile_create(const struct vd_image *file, struct vd_image **image);
 int vd_image_snapshot_create(const struct vd_image *file, struct vd_image **image);
 
-/* ---- plain file operations on one descriptor (image_file.c) --------------------------------------- */
+/* ---- plain file operations on one descriptor (image_file.c) ------------------------------ */
 
 /**
  * vd_file_transfer() - read or write all of a vector, resuming after short transfers
@@ -51,14 +55,20 @@ int vd_file_transfer(int fd, bool write, struct iovec *vector, unsigned count, u
 		     int flags);
 /** vd_file_advance() - drop the first @bytes of a vector, in place */
 void vd_file_advance(struct iovec **vector, unsigned *count, size_t bytes);
-/** vd_file_zero() - make a range read as zeroes, by whatever way the file system knows. Return: 0 or -errno. */
+/**
+ * vd_file_zero() - make a range read as zeroes, by whatever way the file system knows. Return: 0 or
+ * -errno.
+ */
 int vd_file_zero(int fd, uint64_t offset, uint64_t length, bool unmap);
-/** vd_file_discard() - give the space of a range back. Return: 0 (also where that is impossible) or -errno. */
+/**
+ * vd_file_discard() - give the space of a range back. Return: 0 (also where that is impossible) or
+ * -errno.
+ */
 int vd_file_discard(int fd, uint64_t offset, uint64_t length);
 /** vd_file_serve() - one request, on a descriptor, from beginning to end. Return: its result. */
 int vd_file_serve(const struct vd_image *image, struct vd_image_request *request);
 
-/* ---- layers of sectors over an image (image_overlay.c) --------------------------------------------- */
+/* ---- layers of sectors over an image (image_overlay.c) ----------------------------------- */
 
 /**
  * struct vd_overlay - a sparse file above the image, and which sectors of it count
@@ -73,12 +83,17 @@ struct vd_overlay {
 	size_t present_bytes;
 };
 
-/** vd_overlay_create() - Takes @top over on success only. Return: 0; -ENOMEM; -errno of sizing @top. */
+/**
+ * vd_overlay_create() - Takes @top over on success only. Return: 0; -ENOMEM; -errno of sizing @top.
+ */
 int vd_overlay_create(const struct vd_image *file, const struct vd_image_ops *ops, int top,
 		      struct vd_image **image);
 /** vd_overlay_serve() - READ, WRITE, ZERO and DISCARD on the layers. Return: the result. */
 int vd_overlay_serve(struct vd_overlay *overlay, struct vd_image_request *request);
-/** vd_overlay_commit() - move present sectors of a range down into the image. Return: 0; -errno: the rest stays present. */
+/**
+ * vd_overlay_commit() - move present sectors of a range down into the image. Return: 0; -errno: the
+ * rest stays present.
+ */
 int vd_overlay_commit(struct vd_overlay *overlay, uint64_t offset, uint64_t length);
 void vd_overlay_close(struct vd_image *image);
 

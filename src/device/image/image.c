@@ -110,8 +110,8 @@ static int choose(const struct vd_image_config *config, const struct vd_image *f
 	if (config->backing && strcmp(config->backing, "sync") == 0)
 		return vd_image_sync_create(file, image);
 	rc = vd_image_uring_create(file, image);
-	/* Containers forbid io_uring, and old kernels have none. */
-	if (rc && rc != -ENOMEM && !config->backing)
+	/* Containers forbid io_uring, old kernels have none, or count it as locked memory. */
+	if (rc && !config->backing)
 		rc = vd_image_sync_create(file, image);
 	return rc;
 }
@@ -125,7 +125,7 @@ static int check_config(const struct vd_image_config *config, struct vd_error *e
 		found = strcmp(config->backing, known[i]) == 0;
 	if (!found)
 		return vd_error_set(error, -EINVAL,
-				    "unknown backing '%s' for a disk image: uring, sync or volatile",
+				    "unknown backing '%s': uring, sync or volatile",
 				    config->backing);
 	if (config->snapshot && config->backing && strcmp(config->backing, "volatile") == 0)
 		return vd_error_set(error, -EINVAL,

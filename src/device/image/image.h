@@ -2,9 +2,9 @@
 /**
  * DOC: raw disk images
  *
- * One image, several back ends behind struct vd_image_ops. A request that can be finished at once is
- * finished in vd_image_submit() on the calling thread; what has to wait for the disk comes back through
- * vd_image_reap().
+ * One image, several back ends behind struct vd_image_ops. A request that can be finished at once
+ * is finished in vd_image_submit() on the calling thread; what has to wait for the disk comes back
+ * through vd_image_reap().
  *
  * Locking: submit, kick and close are called by one thread at a time (the device's lock);
  * vd_image_reap() and vd_image_wait() by any thread at any time meanwhile.
@@ -34,10 +34,12 @@ enum vd_image_op {
  * @durable: WRITE and ZERO: on stable storage when finished
  * @unmap: ZERO may give the space back
  * @offset, @length: bytes, multiples of VD_IMAGE_SECTOR, inside the image; 0 for FLUSH
- * @vector, @count: READ and WRITE: memory of @length bytes, 1 to IOV_MAX pieces; used up (changed) by the transfer
- * @done: called from vd_image_reap(), on any thread, with a lock of the image held: it must not call
- *	the image. Not called for requests that vd_image_submit() finished
- * @result: 0 or -errno, once finished: -EIO also for a read past the end of an image that was shortened
+ * @vector, @count: READ and WRITE: memory of @length bytes, 1 to IOV_MAX pieces; used up (changed)
+ *	by the transfer
+ * @done: called from vd_image_reap(), on any thread, with a lock of the image held: it must not
+ *	call the image. Not called for requests that vd_image_submit() finished
+ * @result: 0 or -errno, once finished: -EIO also for a read past the end of an image that was
+ *	shortened
  */
 struct vd_image_request {
 	enum vd_image_op op;
@@ -56,8 +58,8 @@ struct vd_image;
 /**
  * struct vd_image_config - how to open an image
  * @path: regular file or block device
- * @backing: "uring", "sync", "volatile" (for tests: unsynced writes live in this process only until a
- *	flush), or NULL: io_uring where the host permits it, else sync
+ * @backing: "uring", "sync", "volatile" (for tests: unsynced writes live in this process only until
+ *	a flush), or NULL: io_uring where the host permits it, else sync
  * @snapshot: writes go to a temporary file that vanishes at close; the image is opened read-only
  * @read_only: writes fail with -EROFS
  * @flush_is_noop: test-only negative control: FLUSH and @durable do nothing
@@ -75,9 +77,9 @@ struct vd_image_config {
  * vd_image_open() - open, lock and size an image
  *
  * The whole file is locked (open file description lock): exclusively by writers, else shared.
- * Return: 0; -ENOENT, -EACCES, -EROFS from open; -EISDIR; -EINVAL not a file or block device, empty, not
- *	a multiple of 512, unknown or impossible @backing; -EBUSY locked by someone else; -EOPNOTSUPP
- *	"uring" was asked for and the host forbids it; -ENOMEM.
+ * Return: 0; -ENOENT, -EACCES, -EROFS from open; -EISDIR; -EINVAL not a file or block device,
+ *	empty, not a multiple of 512, unknown or impossible @backing; -EBUSY locked by someone else;
+ *	-EOPNOTSUPP "uring" was asked for and the host forbids it; -ENOMEM.
  */
 int vd_image_open(const struct vd_image_config *config, struct vd_image **image,
 		  struct vd_error *error);
@@ -92,22 +94,29 @@ bool vd_image_read_only(const struct vd_image *image);
 bool vd_image_can_discard(const struct vd_image *image);
 /** vd_image_backing() - the back end in use: "uring", "sync", "volatile" or "snapshot" */
 const char *vd_image_backing(const struct vd_image *image);
-/** vd_image_identity() - a number that other images on this host do not have (hash of device and inode) */
+/**
+ * vd_image_identity() - a number that other images on this host do not have (hash of device and
+ * inode)
+ */
 uint64_t vd_image_identity(const struct vd_image *image);
 
 /**
  * vd_image_submit() - begin one request
- * Return: true: finished, @request->result says how; always so for ZERO and DISCARD. False: under way;
- *	vd_image_kick() after the last of a batch.
+ * Return: true: finished, @request->result says how; always so for ZERO and DISCARD. False: under
+ *	way; vd_image_kick() after the last of a batch.
  */
 bool vd_image_submit(struct vd_image *image, struct vd_image_request *request);
 /** vd_image_kick() - hand what was submitted to the host, and reap what finishes at once */
 void vd_image_kick(struct vd_image *image);
 /** vd_image_reap() - call @done of whatever has finished; never sleeps for the disk */
 void vd_image_reap(struct vd_image *image);
-/** vd_image_wait() - sleep until there is something to reap, at most @timeout_ms; may return early */
+/**
+ * vd_image_wait() - sleep until there is something to reap, at most @timeout_ms; may return early
+ */
 void vd_image_wait(struct vd_image *image, int timeout_ms);
-/** vd_image_fd() - readable while there is something to reap; -1 if every request finishes in submit */
+/**
+ * vd_image_fd() - readable while there is something to reap; -1 if every request finishes in submit
+ */
 int vd_image_fd(const struct vd_image *image);
 
 #endif

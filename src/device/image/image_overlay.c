@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sectors above an image: a sparse file of the same size and a bit a sector. A sector is the smallest
- * thing a guest can write, so nothing is ever copied up.
+ * Sectors above an image: a sparse file of the same size and a bit a sector. A sector is the
+ * smallest thing a guest can write, so nothing is ever copied up.
  */
 #include <sys/mman.h>
 #include <unistd.h>
@@ -175,7 +175,10 @@ int vd_overlay_create(const struct vd_image *file, const struct vd_image_ops *op
 	overlay->base.can_discard = true;
 	overlay->top = top;
 	overlay->present_bytes = words * sizeof(uint64_t);
-	/* Not from the environment: it is large, mostly never touched, and must start as zero pages. */
+	/*
+	 * Not from the environment: it is large, mostly never touched, and must start as zero
+	 * pages.
+	 */
 	overlay->present = vd_env_inject(env, "image.bitmap") ? MAP_FAILED :
 			   mmap(NULL, overlay->present_bytes, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

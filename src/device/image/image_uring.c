@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * io_uring, for what has to wait for the disk. What the page cache can serve is moved on the calling
- * thread: that costs one system call and no hand-over, where a ring costs a wake-up of another
- * CPU for every buffered write (no file system but XFS and btrfs takes those without waiting).
+ * io_uring, for what has to wait for the disk. What the page cache can serve is moved on the
+ * calling thread: that costs one system call and no hand-over, where a ring costs a wake-up of
+ * another CPU for every buffered write (no file system but XFS and btrfs takes those without
+ * waiting).
  */
 #include <poll.h>
 #include <string.h>
@@ -97,8 +98,8 @@ static bool uring_submit(struct vd_image *image, struct vd_image_request *reques
 	return !queued;
 }
 
-/* The thread that submitted may be gone (-ECANCELED), the kernel short of memory (-EAGAIN), a transfer
- * short: what is left is done here, so that nobody above needs to know. */
+/* The thread that submitted may be gone (-ECANCELED), the kernel short of memory (-EAGAIN), a
+ * transfer short: what is left is done here, so that nobody above needs to know. */
 static int finish(struct uring *uring, struct vd_image_request *request, int result)
 {
 	if (result == -ECANCELED || result == -EAGAIN || result == -EINTR)

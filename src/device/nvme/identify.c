@@ -27,11 +27,12 @@ static void put_text(uint8_t *data, unsigned offset, size_t length, const char *
 	memcpy(data + offset, text, strlen(text));
 }
 
-/* Figure 249: I/O command sets are described by what Optional NVM Commands say. */
+/* ONCS: a host must not deallocate where that would not make zeroes. */
 static uint16_t optional_commands(const struct nvme_controller *nvme)
 {
-	return (uint16_t)(1u << 3 /* write zeroes */ |
-			  (vd_image_can_discard(nvme->image) ? 1u << 2 /* dataset management */ : 0));
+	uint16_t write_zeroes = 1u << 3, dataset_management = 1u << 2;
+
+	return write_zeroes | (vd_image_can_discard(nvme->image) ? dataset_management : 0);
 }
 
 /* Figure 247. */
@@ -60,7 +61,7 @@ static void identify_controller(const struct nvme_controller *nvme, uint8_t *dat
 	data[513] = NVME_CQE_SHIFT << 4 | NVME_CQE_SHIFT; /* CQES */
 	put32(data, 516, 1);			 /* NN */
 	put16(data, 520, optional_commands(nvme)); /* ONCS */
-	data[525] = 0x07;			 /* VWC: present; flush knows the broadcast namespace */
+	data[525] = 0x07;			 /* VWC: present; flush of all namespaces */
 	snprintf((char *)data + 768, 256, "nqn.2014-08.org.nvmexpress:1234:1234:%s",
 		 nvme->serial);			 /* SUBNQN */
 	put16(data, 2048, 2500);		 /* PSD0: 25 W, the only power state */

@@ -15,9 +15,9 @@ _Static_assert(sizeof(struct vd_dma_segment) == sizeof(struct iovec) &&
 /* An invalidation waits for pins at most as long as its space's limit; no use in staying longer. */
 #define UNPIN_ROUNDS 1000
 #define UNPIN_ROUND_MS 10
-#define DRAIN_ROUND_MS 100
+#define DRAIN_ROUND_MS 10
 
-/* ---- requests -------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------- */
 
 static struct nvme_request *request_of(struct vd_image_request *image)
 {
@@ -31,7 +31,10 @@ static void unpin(struct nvme_request *request)
 	request->pinned = false;
 }
 
-/* On any thread: let go of the guest's memory at once, leave the rest to a holder of the device's lock. */
+/*
+ * On any thread: let go of the guest's memory at once, leave the rest to a holder of the device's
+ * lock.
+ */
 static void io_done(struct vd_image_request *image)
 {
 	struct nvme_request *request = request_of(image);
@@ -124,7 +127,7 @@ static uint16_t start(struct nvme_controller *nvme, struct nvme_request *request
 	return status;
 }
 
-/* ---- commands ----------------------------------------------------------------------------------- */
+/* ---- commands ---------------------------------------------------------------------------- */
 
 static bool lbas_exist(const struct nvme_controller *nvme, uint64_t lba, uint64_t blocks)
 {
@@ -222,7 +225,10 @@ static uint16_t deallocate(struct nvme_controller *nvme, uint16_t sqid,
 	return start(nvme, request);
 }
 
-/* 6.7: of the attributes only Deallocate has an effect; all ranges are checked before the first is given up. */
+/*
+ * 6.7: of the attributes only Deallocate has an effect; all ranges are checked before the first is
+ * given up.
+ */
 static uint16_t dataset_management(struct nvme_controller *nvme, uint16_t sqid,
 				   const struct nvme_command *command)
 {
@@ -267,7 +273,7 @@ uint16_t nvme_io(struct nvme_controller *nvme, uint16_t sqid, const struct nvme_
 	}
 }
 
-/* ---- completion of what had to wait ------------------------------------------------------------- */
+/* ---- completion of what had to wait ------------------------------------------------------ */
 
 static void finish(struct nvme_controller *nvme, struct nvme_request *request)
 {
@@ -326,7 +332,10 @@ static void sleep_again(struct nvme_controller *nvme)
 {
 	uint64_t value;
 
-	/* Acquire: pairs with the release in wake(): if it is set, the descriptor is readable already. */
+	/*
+	 * Acquire: pairs with the release in wake(): if it is set, the descriptor is readable
+	 * already.
+	 */
 	if (atomic_exchange_explicit(&nvme->woken, false, memory_order_acquire) &&
 	    read(nvme->wake, &value, sizeof(value)) < 0)
 		return;
@@ -390,9 +399,10 @@ int nvme_io_flush(struct nvme_controller *nvme)
 }
 
 /*
- * Somebody wants memory back that I/O under way may be using. It ends by itself, but a thread that holds the device's
- * lock may be waiting for this very invalidation in vd_dma_pin(): so the finished requests are collected
- * here, without that lock. Only those that are under way now matter: the range takes no new pins.
+ * Somebody wants memory back that I/O under way may be using. It ends by itself, but a thread that
+ * holds the device's lock may be waiting for this very invalidation in vd_dma_pin(): so the
+ * finished requests are collected here, without that lock. Only those that are under way now
+ * matter: the range takes no new pins.
  */
 void nvme_io_unpin_request(struct vd_dma_owner *owner, vd_iova start, uint64_t length)
 {
@@ -424,7 +434,7 @@ void nvme_io_unpin_request(struct vd_dma_owner *owner, vd_iova start, uint64_t l
 		wake(nvme);
 }
 
-/* ---- set-up --------------------------------------------------------------------------------------- */
+/* ---- set-up ------------------------------------------------------------------------------ */
 
 static int watch(struct nvme_controller *nvme, int fd)
 {

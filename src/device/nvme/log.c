@@ -8,7 +8,7 @@
 #define HEALTH_BYTES 512u
 #define FIRMWARE_BYTES 512u
 
-/* ---- errors ---------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------ */
 
 uint16_t nvme_log_error(struct nvme_controller *nvme, uint16_t sqid, uint16_t cid, uint16_t status,
 			uint32_t nsid, uint64_t lba)
@@ -30,7 +30,7 @@ uint16_t nvme_log_error(struct nvme_controller *nvme, uint16_t sqid, uint16_t ci
 	return status;
 }
 
-/* ---- pages ------------------------------------------------------------------------------------- */
+/* ---- pages ------------------------------------------------------------------------------- */
 
 static void put64(uint8_t *data, unsigned offset, uint64_t value)
 {
@@ -118,7 +118,7 @@ uint16_t nvme_get_log_page(struct nvme_controller *nvme, const struct nvme_comma
 	return status;
 }
 
-/* ---- asynchronous events ---------------------------------------------------------------------- */
+/* ---- asynchronous events ----------------------------------------------------------------- */
 
 uint16_t nvme_async_event(struct nvme_controller *nvme, const struct nvme_command *command)
 {

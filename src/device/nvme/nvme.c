@@ -85,12 +85,12 @@ static int check_config(const struct vd_nvme_config *config, struct vd_error *er
 		return vd_error_set(error, -EINVAL, "an NVMe device has 1 to %u queues, not %u",
 				    NVME_QUEUES_MAX, config->queues);
 	if (strlen(serial) > 20)
-		return vd_error_set(error, -EINVAL, "serial number '%s' has more than 20 characters",
+		return vd_error_set(error, -EINVAL, "serial '%s' is longer than 20 characters",
 				    serial);
 	for (; *serial; serial++) {
 		if (*serial < ' ' || *serial > '~')
 			return vd_error_set(error, -EINVAL,
-					    "a serial number holds printable ASCII characters only");
+					    "a serial number has printable ASCII characters only");
 	}
 	if (config->flush && strcmp(config->flush, "noop") != 0)
 		return vd_error_set(error, -EINVAL, "unknown flush '%s': only noop, for tests",
@@ -99,8 +99,8 @@ static int check_config(const struct vd_nvme_config *config, struct vd_error *er
 }
 
 /*
- * Linux refuses a second namespace with the same identifier, so both the serial number and the EUI-64 differ from
- * image to image unless the user wants otherwise.
+ * Linux refuses a second namespace with the same identifier, so both the serial number and the
+ * EUI-64 differ from image to image unless the user wants otherwise.
  */
 static void choose_identity(struct nvme_controller *nvme, const char *serial)
 {
@@ -126,7 +126,10 @@ static int create_function(struct nvme_controller *nvme, const struct vd_nvme_co
 		.host = config->host,
 		.space = config->space,
 		.name = "nvme",
-		/* Not QEMU's 1b36:0010, for which Linux has workarounds that this controller does not need. */
+		/*
+		 * Not QEMU's 1b36:0010, for which Linux has workarounds that this controller does
+		 * not need.
+		 */
 		.identity = {.vendor = 0x1234, .device = 0x4e56, .subsystem_vendor = 0x1234,
 			     .subsystem = 0x4e56, .class_code = 0x010802, .revision = 1},
 		.bars = {[0] = {.size = NVME_BAR_SIZE, .flags = VD_PCI_BAR_64}},

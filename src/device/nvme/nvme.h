@@ -16,7 +16,7 @@
 #define NVME_MSIX_OFFSET 0x2000u
 #define NVME_LBA_SHIFT 9u
 #define NVME_ENTRIES_MAX 1024u
-#define NVME_QUEUES_MAX 128u /* I/O queues of each direction; the doorbell buffer needs 8 bytes a pair */
+#define NVME_QUEUES_MAX 128u /* I/O queues of each direction; a doorbell buffer holds 511 */
 #define NVME_QUEUES_DEFAULT 32u
 #define NVME_MDTS 9u	     /* 2 MiB: a guest's 1 MiB read is one command and one conversion */
 #define NVME_TRANSFER_MAX (4096u << NVME_MDTS)
@@ -56,8 +56,8 @@ struct nvme_sq {
 
 /**
  * struct nvme_request - one I/O command under way
- * @pin: held while @pinned; dropped by whoever finds the I/O finished, which may be a thread without the
- *	device's lock
+ * @pin: held while @pinned; dropped by whoever finds the I/O finished, which may be a thread
+ *	without the device's lock
  * @turns: odd while the image has it; any thread
  * @next: in the free list, or in the controller's @finished
  */
@@ -76,7 +76,10 @@ struct nvme_request {
 	struct vd_dma_segment segments[NVME_PAGES_MAX];
 };
 
-/** struct nvme_event - an asynchronous event that waits for a request, or for its log page to be read */
+/**
+ * struct nvme_event - an asynchronous event that waits for a request, or for its log page to be
+ * read
+ */
 struct nvme_event {
 	bool pending;
 	bool masked;
@@ -99,7 +102,8 @@ struct nvme_counters {
  * @cc, @csts, @aqa, @asq, @acq, @intm: registers
  * @page_shift: memory page size (CC.MPS), valid while ready
  * @shadow, @event_index: doorbell buffer (5.7), 0 if not configured
- * @stuck: commands wait for a request structure or for their turn: look at the queues again when polled
+ * @stuck: commands wait for a request structure or for their turn: look at the queues again when
+ *	polled
  * @under_way: requests not yet completed, of all queues
  * @finished: requests whose I/O is over, pushed from any thread, popped under the lock
  * @wake: eventfd, readable while @stuck or when another thread has reaped; then @woken
@@ -152,7 +156,9 @@ static inline bool nvme_ready(const struct nvme_controller *nvme)
 /* registers.c */
 int nvme_read(void *context, unsigned region, uint64_t offset, void *data, size_t length);
 int nvme_write(void *context, unsigned region, uint64_t offset, const void *data, size_t length);
-/** nvme_disable() - finish what is under way and forget queues and features; CSTS is the caller's */
+/**
+ * nvme_disable() - finish what is under way and forget queues and features; CSTS is the caller's
+ */
 void nvme_disable(struct nvme_controller *nvme);
 uint64_t nvme_capabilities(void);
 
@@ -173,9 +179,15 @@ void nvme_fatal(struct nvme_controller *nvme);
 /* shadow.c: completion entries, and doorbell buffers (7.13) */
 /** nvme_post() - write a completion entry, its phase bit last. Return: 0 or -EFAULT. */
 int nvme_post(struct nvme_controller *nvme, uint64_t iova, const struct nvme_completion *entry);
-/** nvme_shadow_read() - a doorbell as the host left it in memory. Return: false, and fatal, if it cannot be read. */
+/**
+ * nvme_shadow_read() - a doorbell as the host left it in memory. Return: false, and fatal, if it
+ * cannot be read.
+ */
 bool nvme_shadow_read(struct nvme_controller *nvme, unsigned index, uint32_t *value);
-/** nvme_shadow_arm() - ask for a doorbell write after @seen. Return: whether the value has not changed meanwhile. */
+/**
+ * nvme_shadow_arm() - ask for a doorbell write after @seen. Return: whether the value has not
+ * changed meanwhile.
+ */
 bool nvme_shadow_arm(struct nvme_controller *nvme, unsigned index, uint32_t seen);
 /** nvme_shadow_init() - both buffers agree with a queue's registers */
 void nvme_shadow_init(struct nvme_controller *nvme, unsigned index, uint32_t value);
@@ -213,7 +225,9 @@ uint16_t nvme_set_features(struct nvme_controller *nvme, const struct nvme_comma
 void nvme_features_reset(struct nvme_controller *nvme);
 uint16_t nvme_get_log_page(struct nvme_controller *nvme, const struct nvme_command *command);
 uint16_t nvme_async_event(struct nvme_controller *nvme, const struct nvme_command *command);
-/** nvme_event_raise() - an event happened; reported when a request is there and the type not masked */
+/**
+ * nvme_event_raise() - an event happened; reported when a request is there and the type not masked
+ */
 void nvme_event_raise(struct nvme_controller *nvme, enum nvme_event_type type, uint8_t info,
 		      uint8_t log);
 /** nvme_events_deliver() - report what can be reported */
@@ -225,7 +239,10 @@ uint16_t nvme_log_error(struct nvme_controller *nvme, uint16_t sqid, uint16_t ci
 bool nvme_too_hot(const struct nvme_controller *nvme);
 
 /* io.c */
-/** nvme_io() - begin an I/O command with a request from the free list. Return: a status, or NVME_PENDING. */
+/**
+ * nvme_io() - begin an I/O command with a request from the free list. Return: a status, or
+ * NVME_PENDING.
+ */
 uint16_t nvme_io(struct nvme_controller *nvme, uint16_t sqid, const struct nvme_command *command);
 /** nvme_io_kick() - start what was submitted, complete what finishes at once */
 void nvme_io_kick(struct nvme_controller *nvme);

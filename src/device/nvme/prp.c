@@ -13,8 +13,8 @@ static void add_range(struct vd_dma_range *ranges, unsigned *count, uint64_t iov
 }
 
 /*
- * A list page ends with a pointer to the next one if not all fits. The first may begin anywhere; all that follow
- * are full pages, so a list that leads in a circle still ends with the data.
+ * A list page ends with a pointer to the next one if not all fits. The first may begin anywhere;
+ * all that follow are full pages, so a list that leads in a circle still ends with the data.
  */
 static uint16_t read_list(struct nvme_controller *nvme, uint64_t list, uint64_t rest,
 			  struct vd_dma_range *ranges, unsigned *count)
@@ -76,15 +76,18 @@ uint16_t nvme_prp_copy(struct nvme_controller *nvme, const struct nvme_command *
 	struct vd_dma_range ranges[2];
 	unsigned count;
 	uint8_t *bytes = buffer;
-	uint16_t status = nvme_prp_ranges(nvme, command->prp1, command->prp2, length, ranges, &count);
+	uint16_t status = nvme_prp_ranges(nvme, command->prp1, command->prp2, length, ranges,
+					  &count);
 
 	for (unsigned i = 0; !status && i < count; i++) {
-		int rc = to_host ? vd_dma_write(nvme->space, ranges[i].iova, bytes, ranges[i].length)
-				 : vd_dma_read(nvme->space, ranges[i].iova, bytes, ranges[i].length);
+		vd_iova iova = ranges[i].iova;
+		uint64_t piece = ranges[i].length;
+		int rc = to_host ? vd_dma_write(nvme->space, iova, bytes, piece)
+				 : vd_dma_read(nvme->space, iova, bytes, piece);
 
 		if (rc)
 			status = NVME_DATA_TRANSFER_ERROR;
-		bytes += ranges[i].length;
+		bytes += piece;
 	}
 	return status;
 }

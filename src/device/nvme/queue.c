@@ -89,8 +89,8 @@ static bool has_room(const struct nvme_cq *cq)
 }
 
 /*
- * With a doorbell buffer a host moves the head in memory only: it is looked at when it matters, and the
- * host asked for a doorbell write only when commands wait for room.
+ * With a doorbell buffer a host moves the head in memory only: it is looked at when it matters, and
+ * the host asked for a doorbell write only when commands wait for room.
  */
 static void refresh_head(struct nvme_controller *nvme, struct nvme_cq *cq)
 {
@@ -162,8 +162,9 @@ static bool more_commands(struct nvme_controller *nvme, uint16_t id, struct nvme
 	if (!nvme->shadow)
 		return false;
 	/*
-	 * Ask for a doorbell first, then look again: a host that moved the tail before it saw the request has moved it
-	 * visibly. Linux never uses the buffer for the admin queue: there only the register counts.
+	 * Ask for a doorbell first, then look again: a host that moved the tail before it saw the
+	 * request has moved it visibly. Linux never uses the buffer for the admin queue: there only
+	 * the register counts.
 	 */
 	if (nvme_shadow_arm(nvme, nvme_sq_doorbell(id), sq->tail) || id == 0)
 		return false;
@@ -174,7 +175,10 @@ static bool more_commands(struct nvme_controller *nvme, uint16_t id, struct nvme
 static void process_queue(struct nvme_controller *nvme, uint16_t id)
 {
 	struct nvme_sq *sq = &nvme->sqs[id];
-	/* Another processor may fill the queue as fast as it is emptied; this one has other things to do, too. */
+	/*
+	 * Another processor may fill the queue as fast as it is emptied; this one has other things
+	 * to do, too.
+	 */
 	unsigned budget = 2 * sq->size;
 	struct nvme_command command;
 

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Words in guest memory that order matters for: completion entries, and the doorbell buffers of NVMe 1.4,
- * sections 5.7 and 7.13. Host and controller each write a word, then read the other's, so both accesses
- * are sequentially consistent.
+ * Words in guest memory that order matters for: completion entries, and the doorbell buffers of
+ * NVMe 1.4, sections 5.7 and 7.13. Host and controller each write a word, then read the other's, so
+ * both accesses are sequentially consistent.
  */
 #include "device/nvme/nvme.h"
 
-/* Enters the guard; on success the caller uses the word and leaves it (after a store: by leave_dirty()). */
+/*
+ * Enters the guard; on success the caller uses the word and leaves it (after a store: by
+ * leave_dirty()).
+ */
 static uint32_t *enter(struct nvme_controller *nvme, uint64_t iova, unsigned access)
 {
 	for (;;) {
@@ -98,7 +101,9 @@ uint16_t nvme_doorbell_buffer(struct nvme_controller *nvme, const struct nvme_co
 {
 	uint64_t page = 1ull << nvme->page_shift;
 
-	/* Without translations nothing is at address 0 that a host would use; 0 means "none" here. */
+	/*
+	 * Without translations nothing is at address 0 that a host would use; 0 means "none" here.
+	 */
 	if (((command->prp1 | command->prp2) & (page - 1)) || !command->prp1 || !command->prp2)
 		return NVME_INVALID_FIELD;
 	/* Queues that exist already: a host may have used them before. All or nothing. */

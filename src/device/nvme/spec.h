@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * NVM Express Base Specification 1.4: numbers and layouts, with the sections they come from. Structures are
- * little-endian, as the hosts this is built for.
+ * NVM Express Base Specification 1.4: numbers and layouts, with the sections they come from.
+ * Structures are little-endian, as the hosts this is built for.
  */
 #ifndef DEVICE_NVME_SPEC_H
 #define DEVICE_NVME_SPEC_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Saving and loading. One function names every field once, for both directions. A stream is hostile: it is
- * loaded into a scratch controller, checked there, and then loaded again from the same bytes.
+ * Saving and loading. One function names every field once, for both directions. A stream is
+ * hostile: it is loaded into a scratch controller, checked there, and then loaded again from the
+ * same bytes.
  */
 #include <string.h>
 
@@ -112,7 +113,7 @@ int nvme_save(void *context, struct vd_stream *stream)
 	return stream->failed ? -ENOMEM : 0;
 }
 
-/* ---- what a controller could never have come to ------------------------------------------------ */
+/* ---- what a controller could never have come to ------------------------------------------ */
 
 static bool queue_plausible(uint32_t size, uint32_t head, uint32_t tail, uint64_t base,
 			    uint32_t most, unsigned page_shift)
