@@ -56,6 +56,19 @@ static int resolve_map(const struct vd_dma_space *space, uint64_t iova, unsigned
 	return 0;
 }
 
+/* If what changes lies further on, the answer is shorter but good. */
+static bool is_stale(const struct vd_dma_space *space, uint64_t seq, struct dma_piece *piece)
+{
+	uint64_t page_size = (uint64_t)1 << space->host_page_shift;
+	uint64_t page_left = page_size - (piece->key & (page_size - 1));
+
+	if (!piece->run || !vd_notifier_retry(space->chain, seq, piece->key, piece->run))
+		return false;
+	if (piece->run > page_left)
+		piece->run = page_left;
+	return vd_notifier_retry(space->chain, seq, piece->key, piece->run);
+}
+
 static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned access,
 			struct dma_piece *piece)
 {
@@ -65,9 +78,7 @@ static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned acce
 	*piece = (struct dma_piece){.run = 0};
 	r = space->mem ? resolve_guest(space, iova, access, piece)
 		       : resolve_map(space, iova, access, piece);
-	if (piece->run && vd_notifier_retry(space->chain, seq, piece->key, piece->run))
-		return -EAGAIN;
-	return r;
+	return is_stale(space, seq, piece) ? -EAGAIN : r;
 }
 
 int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
