@@ -44,7 +44,7 @@ int vd_mmu_create(const struct vd_mmu_config *config, struct vd_mmu **out, struc
 	mmu->top = (struct vd_mmu_top){
 		.entries = mmu->root->entries,
 		.window_base = vd_host_window_base(vd_mem_host(config->mem)),
-		.page_shift = vd_mem_page_shift(config->mem),
+		.page_shift = vd_host_page_shift(vd_mem_host(config->mem)),
 	};
 	mmu->listener.ops = &vd_mmu_listener_ops;
 	env->lock_init(env, &mmu->lock);

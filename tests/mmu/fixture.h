@@ -160,11 +160,12 @@ static inline void fixture_mmu(struct fixture *f, const struct vd_mmu_format *fo
 		fail_msg("%s", error.text);
 }
 
-/* The space without an MMU, in pages of 2^@page_shift bytes. */
-static inline void fixture_open_pages(struct fixture *f, unsigned page_shift)
+/* The space without an MMU, in pages of 2^@page_shift bytes, the host's of 2^@host_shift. */
+static inline void fixture_open_shifts(struct fixture *f, unsigned host_shift, unsigned page_shift)
 {
-	struct vd_host_config host_config = {.env = &f->test.env, .page_shift = page_shift};
-	struct vd_mem_config mem_config = {.env = &f->test.env, .address_bits = 41};
+	struct vd_host_config host_config = {.env = &f->test.env, .page_shift = host_shift};
+	struct vd_mem_config mem_config = {.env = &f->test.env, .page_shift = page_shift,
+					   .address_bits = 41};
 	struct vd_error error;
 
 	*f = (struct fixture){.flush_count = 0};
@@ -178,6 +179,11 @@ static inline void fixture_open_pages(struct fixture *f, unsigned page_shift)
 	f->registers = fixture_device(f, "registers", REGISTERS_BYTES, VD_MEMORY_UNCACHED);
 	mem_config.host = f->host;
 	assert_int_equal(vd_mem_create(&mem_config, &f->mem, &error), 0);
+}
+
+static inline void fixture_open_pages(struct fixture *f, unsigned page_shift)
+{
+	fixture_open_shifts(f, page_shift, page_shift);
 }
 
 static inline void fixture_open_space(struct fixture *f)

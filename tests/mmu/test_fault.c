@@ -210,6 +210,28 @@ static void large_pages_are_mapped_by_granules(void **state)
 	}
 }
 
+/* A pfn counts the host's pages, also where the guest space's are larger. */
+static void pfns_count_pages_of_the_host(void **state)
+{
+	struct vd_mem_page page;
+	struct vd_mmu_leaf leaf;
+	struct fixture f;
+
+	(void)state;
+	fixture_open_shifts(&f, 12, 16);
+	fixture_mmu(&f, &vd_mmu_format_sv48x4);
+	fixture_slot(&f, RAM_BASE, 256 * KIB, f.spares, 0, false);
+	for (uint64_t offset = 0; offset < 256 * KIB; offset += PAGE) {
+		leaf = touch(&f, RAM_BASE + offset, VD_WRITE);
+		assert_int_equal(vd_mem_gpa_to_pfn(f.mem, (vd_gpa){RAM_BASE + offset}, VD_READ,
+						   &page), 0);
+		assert_int_equal(leaf.pfn.value, page.host.pfn.value);
+		assert_int_equal(raw(&f, &vd_mmu_format_sv48x4, RAM_BASE + offset).address,
+				 leaf.pfn.value << 12);
+	}
+	fixture_close(&f);
+}
+
 /* A zapped piece does not force a block back over the tables that still stand there. */
 static void standing_tables_limit_the_size(void **state)
 {
@@ -631,6 +653,7 @@ int main(void)
 		cmocka_unit_test(misplaced_bar_has_no_blocks),
 		cmocka_unit_test(device_blocks_stay_inside_the_slot),
 		cmocka_unit_test(large_pages_are_mapped_by_granules),
+		cmocka_unit_test(pfns_count_pages_of_the_host),
 		cmocka_unit_test(standing_tables_limit_the_size),
 		cmocka_unit_test(dirty_log_sees_first_stores),
 		cmocka_unit_test(reading_does_not_break_copy_on_write),
