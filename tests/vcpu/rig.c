@@ -83,6 +83,9 @@ static void wake(void *context, struct vd_hart *hart)
 static const struct vd_hart_ops hart_ops = {.ecall = ecall, .poll = poll, .idle = idle,
 					    .wake = wake};
 
+static const struct vd_hart_ops hart_ops_without_poll = {.ecall = ecall, .idle = idle,
+							 .wake = wake};
+
 static void open_memory(struct rig *rig, const struct rig_setup *setup)
 {
 	const struct vd_host_config host_config = {.env = rig->env, .window_size = 1u << 30};
@@ -116,7 +119,8 @@ static void open_harts(struct rig *rig, const struct rig_setup *setup)
 		struct vd_hart_config config = {
 			.env = rig->env, .group = rig->group, .mem = rig->mem, .mmu = rig->mmu,
 			.id = i, .flags = setup->flags, .timebase_hz = 10000000,
-			.code_cache_bytes = setup->code_cache_bytes, .ops = &hart_ops,
+			.code_cache_bytes = setup->code_cache_bytes,
+			.ops = setup->no_poll ? &hart_ops_without_poll : &hart_ops,
 			.context = &rig->harts[i],
 		};
 
@@ -147,6 +151,17 @@ void rig_close(struct rig *rig)
 	vd_mem_destroy(rig->mem);
 	vd_host_object_put(rig->ram);
 	vd_host_destroy(rig->host);
+}
+
+uint32_t rig_trap_area(struct rig *rig, uint64_t gpa, uint64_t size, const struct vd_trap_ops *ops)
+{
+	const struct vd_slot_config slot = {.base = {gpa}, .size = size, .kind = VD_SLOT_TRAP,
+					    .ops = ops, .context = rig, .reason = "test"};
+	struct vd_error error;
+	uint32_t id;
+
+	assert_int_equal(vd_mem_add_slot(rig->mem, &slot, &id, &error), 0);
+	return id;
 }
 
 void rig_write(struct rig *rig, uint64_t gpa, const void *bytes, size_t length)

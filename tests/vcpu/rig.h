@@ -39,12 +39,14 @@ struct rig;
  * struct rig_setup - all may be 0
  * @flags: VD_HART_*
  * @mapped: bytes of RAM that lie in the guest from RIG_RAM on; 0 for all of it
+ * @no_poll: harts have no poll operation: they stay in guest while a loop runs
  */
 struct rig_setup {
 	const struct vd_env *env;
 	unsigned int harts, flags;
 	size_t code_cache_bytes;
 	uint64_t mapped;
+	bool no_poll;
 };
 
 struct rig_hart {
@@ -80,9 +82,11 @@ struct rig {
 	void *test; /* the test's own */
 };
 
-/* Both fail the test rather than return an error. */
+/* These fail the test rather than return an error. */
 void rig_open(struct rig *rig, const struct rig_setup *setup);
 void rig_close(struct rig *rig);
+/* A trapped area whose operations get the rig. Return: its slot's id. */
+uint32_t rig_trap_area(struct rig *rig, uint64_t gpa, uint64_t size, const struct vd_trap_ops *ops);
 
 void rig_write(struct rig *rig, uint64_t gpa, const void *bytes, size_t length);
 void rig_write64(struct rig *rig, uint64_t gpa, uint64_t value);

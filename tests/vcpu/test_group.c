@@ -6,9 +6,13 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "vcpu/riscv/hart.h"
+
 #define HARTS 2u
-#define PAGES 8u
+#define PAGES 64u
 #define MOVES 400u
+#define FLUSHES 300u
+#define DEVICE UINT64_C(0x10000000)
 
 /* Where hart h keeps its word of page p: its neighbours lie in the same cache line. */
 #define WORD(page, hart) (RIG_DATA + (page) * RIG_PAGE + 8 * (hart))
@@ -36,19 +40,33 @@ static int stress_step(struct rig *rig, struct vd_hart *hart, uint64_t number)
 }
 
 /*
- * For each page: the word must hold x10, then gets x10 + 1. x11 page, x12 its end, x13 the page
- * size, x14 the flag that ends it, x15 passes.
+ * For each page: the word must hold x10, then gets x10 + 1. x9 first word, x11 this one, x13 the
+ * page size, x14 the flag that ends it. No branch goes back before all pages are done: a hart that
+ * is not waited for has long to do harm.
  */
-static void load_counting(struct rig *rig, unsigned int hart)
+static void load_counting(struct rig *rig)
 {
-	RIG_LOAD(rig, RIG_CODE,
-		 /* 0 */ ADDI(11, 9, 0), ADDI(20, 10, 1),
-		 /* 8 */ LD(21, 11, 0), BEQ(21, 10, 12),
-		 /* 16 */ STEP(STEP_STALE),
-		 /* 24 */ SD(20, 11, 0), ADD(11, 11, 13), BNE(11, 12, -24),
-		 /* 36 */ ADDI(10, 20, 0), LD(21, 14, 0), BEQ(21, 0, -44),
-		 /* 48 */ END);
-	(void)hart;
+	uint32_t code[5 * PAGES + 9] = {0};
+	unsigned int n = 0;
+
+	code[n++] = ADDI(11, 9, 0);
+	code[n++] = ADDI(20, 10, 1);
+	for (unsigned int page = 0; page < PAGES; page++) {
+		code[n++] = LD(21, 11, 0);
+		code[n++] = BEQ(21, 10, 8);
+		code[n] = JAL(0, (int64_t)(sizeof(code) - 8 - 4 * n));
+		n++;
+		code[n++] = SD(20, 11, 0);
+		code[n++] = ADD(11, 11, 13);
+	}
+	code[n++] = ADDI(10, 20, 0);
+	code[n++] = LD(21, 14, 0);
+	code[n] = BEQ(21, 0, -(int64_t)(4 * n));
+	n++;
+	code[n++] = ADDI(17, 0, RIG_STEP_END);
+	code[n++] = ECALL;
+	rig_write(rig, RIG_CODE, code, 4 * n);
+	RIG_LOAD(rig, RIG_CODE + sizeof(code) - 8, STEP(STEP_STALE));
 }
 
 static void start_counting(struct rig *rig, unsigned int hart)
@@ -56,7 +74,6 @@ static void start_counting(struct rig *rig, unsigned int hart)
 	struct vd_hart *h = rig_start(rig, hart, RIG_CODE, RIG_SUPERVISOR);
 
 	vd_hart_set_x(h, 9, WORD(0, hart));
-	vd_hart_set_x(h, 12, WORD(PAGES, hart));
 	vd_hart_set_x(h, 13, RIG_PAGE);
 	vd_hart_set_x(h, 14, STOP_FLAG);
 	rig->harts[hart].polls_max = 0; /* the mover says when */
@@ -107,10 +124,9 @@ static void moved_pages_are_never_stale(void **state)
 	rig_open(&rig, &(struct rig_setup){.harts = HARTS, .flags = VD_HART_CHECK_TLB});
 	rig.test = &s;
 	rig.step = stress_step;
-	for (unsigned int i = 0; i < HARTS; i++) {
-		load_counting(&rig, i);
+	load_counting(&rig);
+	for (unsigned int i = 0; i < HARTS; i++)
 		start_counting(&rig, i);
-	}
 	for (unsigned int i = 0; i < HARTS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, count, &rig.harts[i]), 0);
 	while (atomic_load(&s.running) < HARTS)
@@ -131,6 +147,48 @@ static void moved_pages_are_never_stale(void **state)
 		for (unsigned int page = 0; page < PAGES; page++)
 			assert_int_equal(rig_read64(&rig, WORD(page, i)), passes);
 	}
+	rig_close(&rig);
+}
+
+static void *run(void *argument)
+{
+	struct rig_hart *h = argument;
+
+	vd_hart_run(h->hart);
+	return NULL;
+}
+
+/* Harts that never go outside by themselves: whoever returns from a flush has their answer. */
+static void a_flush_waits_for_harts_in_guest(void **state)
+{
+	struct rig rig;
+	pthread_t threads[HARTS];
+
+	(void)state;
+	rig_open(&rig, &(struct rig_setup){.harts = HARTS, .no_poll = true});
+	RIG_LOAD(&rig, RIG_CODE, ADDI(11, 0, 1), SD(11, 10, 0), LD(12, 14, 0), BEQ(12, 0, -8), END);
+	for (unsigned int i = 0; i < HARTS; i++) {
+		struct vd_hart *h = rig_start(&rig, i, RIG_CODE, RIG_SUPERVISOR);
+
+		vd_hart_set_x(h, 10, WORD(0, i));
+		vd_hart_set_x(h, 14, STOP_FLAG);
+		assert_int_equal(pthread_create(&threads[i], NULL, run, &rig.harts[i]), 0);
+	}
+	for (unsigned int i = 0; i < HARTS; i++)
+		while (!rig_read64(&rig, WORD(0, i)))
+			sched_yield();
+	for (unsigned int round = 0; round < FLUSHES; round++) {
+		if (round % 2)
+			vd_hart_group_flush(rig.group, (vd_gpa){0}, UINT64_MAX);
+		else
+			for (unsigned int i = 0; i < HARTS; i++)
+				vd_hart_request_flush(rig.harts[i].hart);
+		for (unsigned int i = 0; i < HARTS; i++)
+			assert_false(atomic_load(&rig.harts[i].hart->requests) & REQUEST_FLUSH);
+	}
+	rig_write64(&rig, STOP_FLAG, 1);
+	for (unsigned int i = 0; i < HARTS; i++)
+		pthread_join(threads[i], NULL);
 	rig_close(&rig);
 }
 
@@ -174,28 +232,36 @@ static void harts_outside_are_not_waited_for(void **state)
 }
 
 /* A flush that came while a hart was outside is obeyed when it goes in again. */
-static int move_step(struct rig *rig, struct vd_hart *hart, uint64_t number)
+static int move_read(void *context, uint64_t offset, unsigned int length, uint64_t *value)
 {
-	uint64_t value = 0x1111;
+	struct rig *rig = context;
 
-	(void)hart, (void)number;
+	(void)offset, (void)length, (void)value;
 	assert_int_equal(vd_host_object_move(rig->ram, RIG_DATA - RIG_RAM, RIG_PAGE, true), 0);
-	rig_write64(rig, RIG_DATA, value);
+	rig_write64(rig, RIG_DATA, 0x1111);
+	return 0;
+}
+
+static int ignore_write(void *context, uint64_t offset, unsigned int length, uint64_t value)
+{
+	(void)context, (void)offset, (void)length, (void)value;
 	return 0;
 }
 
 static void a_flush_while_outside_is_obeyed(void **state)
 {
+	static const struct vd_trap_ops device = {move_read, ignore_write};
 	struct rig rig;
 	struct vd_hart *hart;
 
 	(void)state;
 	rig_open(&rig, &(struct rig_setup){.flags = VD_HART_CHECK_TLB});
-	rig.step = move_step;
+	rig_trap_area(&rig, DEVICE, RIG_PAGE, &device);
 	rig_write64(&rig, RIG_DATA, 0x2222);
-	RIG_LOAD(&rig, RIG_CODE, LD(11, 10, 0), STEP(1), LD(12, 10, 0), ADDI(13, 12, 1),
-		 SD(13, 10, 0), END);
+	RIG_LOAD(&rig, RIG_CODE, LD(11, 10, 0), SD(11, 10, 0), LD(12, 9, 0), LD(12, 10, 0),
+		 ADDI(13, 12, 1), SD(13, 10, 0), END);
 	hart = rig_start(&rig, 0, RIG_CODE, RIG_SUPERVISOR);
+	vd_hart_set_x(hart, 9, DEVICE);
 	vd_hart_set_x(hart, 10, RIG_DATA);
 	rig_run(&rig, 0);
 	assert_int_equal(vd_hart_x(hart, 11), 0x2222);
@@ -229,6 +295,7 @@ int main(void)
 		cmocka_unit_test(stop_requests_are_kept),
 		cmocka_unit_test(a_callback_may_flush),
 		cmocka_unit_test(a_flush_while_outside_is_obeyed),
+		cmocka_unit_test(a_flush_waits_for_harts_in_guest),
 		cmocka_unit_test(moved_pages_are_never_stale),
 	};
 
