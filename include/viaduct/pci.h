@@ -2,20 +2,22 @@
 /**
  * DOC: floor 6, PCI
  *
- * Two halves that meet only through vfio.h. The *function* is the device's side: configuration space with write masks,
- * capabilities, the MSI-X vector count; it turns a device author's BAR operations into a struct vd_device whose
- * VD_REGION_CONFIG behaves like vfio-pci's. The *host bridge* is the VMM's side: ECAM, BAR sizing and
- * placement in the guest's slots, direct mapping, MSI-X tables emulated for the guest.
- * (PCI Local Bus 3.0, PCI Bus Power Management 1.2, PCI Express Base 4.0 chapter 7.)
+ * Two halves that meet only through vfio.h. The *function* is the device's side: configuration
+ * space with write masks, capabilities, the MSI-X vector count; it turns a device author's BAR
+ * operations into a struct vd_device whose VD_REGION_CONFIG behaves like vfio-pci's. The *host
+ * bridge* is the VMM's side: ECAM, BAR sizing and placement in the guest's slots, direct mapping,
+ * MSI-X tables emulated for the guest. (PCI Local Bus 3.0, PCI Bus Power Management 1.2, PCI
+ * Express Base 4.0 chapter 7.)
  *
  * Lock order of the bridge, outermost first:
  *
- *	bridge lock -> mem's update lock and what listeners take -> device lock -> MSI-X lock -> @msi
+ *	bridge lock -> mem's update lock, what listeners take -> device lock -> MSI-X lock -> @msi
  *
- * The bridge lock is held by configuration accesses, plug, unplug and reset, also while slots leave. That waits for
- * guest accesses to the slots that leave, so no operation of a BAR's slots takes the bridge lock: they take the
- * device's or the MSI-X lock only. Those of the ECAM slot do take it; it leaves in vd_pci_host_destroy() only, without
- * the lock. A device that raises an interrupt holds its own lock and takes the MSI-X lock, nothing above it.
+ * The bridge lock is held by configuration accesses, plug, unplug and reset, also while slots
+ * leave. That waits for guest accesses to the slots that leave, so no operation of a BAR's slots
+ * takes the bridge lock: they take the device's or the MSI-X lock only. Those of the ECAM slot do
+ * take it; it leaves in vd_pci_host_destroy() only, without the lock. A device that raises an
+ * interrupt holds its own lock and takes the MSI-X lock, nothing above it.
  */
 #ifndef VIADUCT_PCI_H
 #define VIADUCT_PCI_H
@@ -52,7 +54,8 @@ struct vd_pci_identity {
  * struct vd_pci_bar - one memory BAR
  * @size: power of two, >= 16, at most 2 GiB without VD_PCI_BAR_64; 0: there is none
  * @flags: VD_PCI_BAR_64, VD_PCI_BAR_PREFETCH
- * @area_count, @areas: areas that the guest may map directly (see struct vd_region); none: all trapped
+ * @area_count, @areas: areas that the guest may map directly (see struct vd_region); none: all
+ *	trapped
  */
 struct vd_pci_bar {
 	uint64_t size;
@@ -65,13 +68,15 @@ struct vd_pci_bar {
  * struct vd_pci_function_config - a PCI device to be
  * @env, @host, @space, @name: as in struct vd_device_config
  * @identity, @bars: as above
- * @ops, @context: for BAR accesses, reset (also by FLR), quiesce ... ; VD_REGION_CONFIG is handled here and never
- *	reaches them. Save and load of configuration space are done here too, around the device's own
- * @msix_vectors: 0 for none; the table and PBA get room in BAR @msix_bar at @msix_offset (page-aligned, with
- *	whole pages of their own: table first, PBA in the next page). Accesses there read as zero: the VMM emulates the
- *	table
+ * @ops, @context: for BAR accesses, reset (also by FLR), quiesce ... ; VD_REGION_CONFIG is handled
+ *	here and never reaches them. Save and load of configuration space are done here too, around
+ *	the device's own
+ * @msix_vectors: 0 for none; the table and PBA get room in BAR @msix_bar at @msix_offset
+ *	(page-aligned, with whole pages of their own: table first, PBA in the next page). Accesses
+ *	there read as zero: the VMM emulates the table
  * @intx: the function has an INTA pin
- * @bus_master: called when the command register's bus master bit changes, with the device's lock held; optional
+ * @bus_master: called when the command register's bus master bit changes, with the device's lock
+ *	held; optional
  *
  * Everything is copied but what @ops and @context point at.
  */
@@ -93,19 +98,19 @@ struct vd_pci_function_config {
 /**
  * vd_pci_function_create() - a PCI Express endpoint
  *
- * Capabilities: power management (D0 and D3hot, no reset between them), MSI-X, PCI Express with function-level reset. Any
- * reset puts configuration space back to power-on values as well.
+ * Capabilities: power management (D0 and D3hot, no reset between them), MSI-X, PCI Express with
+ * function-level reset. Any reset puts configuration space back to power-on values as well.
  *
- * Whoever writes the FLR bit to the device's configuration region gets a whole vd_device_reset() before the write
- * returns.
+ * Whoever writes the FLR bit to the device's configuration region gets a whole vd_device_reset()
+ * before the write returns.
  *
- * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, or MSI-X where it does not
- *	fit or meets a mappable area; -ENOMEM; what vd_device_create() returns.
+ * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, or MSI-X
+ *	where it does not fit or meets a mappable area; -ENOMEM; what vd_device_create() returns.
  */
 int vd_pci_function_create(const struct vd_pci_function_config *config, struct vd_device **device,
 			   struct vd_error *error);
 
-/* ---- the host bridge: for VMMs ---------------------------------------------------------------- */
+/* ---- the host bridge: for VMMs ----------------------------------------------------------- */
 
 /** VD_PCI_SLOTS - device numbers of a bus */
 #define VD_PCI_SLOTS 32u
@@ -116,12 +121,13 @@ struct vd_pci_host;
  * struct vd_pci_host_config
  * @env, @mem: as everywhere; the address space that configuration space and BARs appear in
  * @ecam: guest address of configuration space, 1 MiB a bus, @buses of them (1 to 256)
- * @low, @low_size: window for BARs below 4 GiB; @high, @high_size: for 64-bit prefetchable ones; a size of 0: no such
- *	window (guest address = bus address). Page-aligned, apart. They belong to the bridge as a whole: where no BAR is, a
- *	slot reads as all ones, so nothing else can be put there
+ * @low, @low_size: window for BARs below 4 GiB; @high, @high_size: for 64-bit prefetchable ones; a
+ *	size of 0: no such window (guest address = bus address). Page-aligned, apart. They belong to
+ *	the bridge as a whole: where no BAR is, a slot reads as all ones, so nothing else can be put
+ *	there
  * @direct: map mappable areas into the guest; false: trap everything ("--no-direct-mmio")
- * @msi: deliver a message-signalled interrupt; any thread; a device's lock and an MSI-X lock may be held: must not call
- *	this floor or a device
+ * @msi: deliver a message-signalled interrupt; any thread; a device's lock and an MSI-X lock may be
+ *	held: must not call this floor or a device
  * @context: for @msi
  */
 struct vd_pci_host_config {
@@ -140,26 +146,28 @@ struct vd_pci_host_config {
 
 /**
  * vd_pci_host_create() - an empty bus
- * Return: 0; with the reason in @error: -EINVAL @buses, windows or alignment; -EEXIST a slot is in the way;
- *	-EOVERFLOW beyond the guest's address bits; -ENOMEM.
+ * Return: 0; with the reason in @error: -EINVAL @buses, windows or alignment; -EEXIST a slot is in
+ *	the way; -EOVERFLOW beyond the guest's address bits; -ENOMEM.
  */
 int vd_pci_host_create(const struct vd_pci_host_config *config, struct vd_pci_host **host,
 		       struct vd_error *error);
 /**
  * vd_pci_host_destroy() - unplug everything, give up windows and configuration space
  *
- * No guest access may come any more; nothing can fail: memory that is short is asked for again. NULL is ignored.
+ * No guest access may come any more; nothing can fail: memory that is short is asked for again.
+ * NULL is ignored.
  */
 void vd_pci_host_destroy(struct vd_pci_host *host);
 
 /**
  * vd_pci_host_plug() - put a device at bus 0, @slot (0..31), function 0
  *
- * BARs get placed as firmware would, and memory decoding is left off. Takes a reference. The device is a stranger:
- * what it says about itself is checked here.
+ * BARs get placed as firmware would, and memory decoding is left off. Takes a reference. The device
+ * is a stranger: what it says about itself is checked here.
  *
- * Return: 0; with the reason in @error and nothing changed: -EINVAL @slot, or not a device that can be on this bus;
- *	-EBUSY slot taken; -ENOSPC windows full; -ENOMEM; an error of the device's own.
+ * Return: 0; with the reason in @error and nothing changed: -EINVAL @slot, or not a device that can
+ *	be on this bus; -EBUSY slot taken; -ENOSPC windows full; -ENOMEM; an error of the device's
+ *	own.
  */
 int vd_pci_host_plug(struct vd_pci_host *host, struct vd_device *device, unsigned slot,
 		     struct vd_error *error);
@@ -188,7 +196,8 @@ struct vd_pci_area_info {
 	const char *absent;
 };
 /**
- * vd_pci_host_each_area() - where BARs are and why some are trapped; stops when @fn returns non-zero
+ * vd_pci_host_each_area() - where BARs are and why some are trapped; stops when @fn returns
+ * non-zero
  *
  * @fn is called with the bridge's lock held: it must not call the bridge.
  * Return: what the last @fn returned, else 0.

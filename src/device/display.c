@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A display: video memory, a few registers, a monitor's description. Operations run with the device's lock held. */
+/*
+ * A display: video memory, a few registers, a monitor's description. Operations run with the
+ * device's lock held.
+ */
 #include <string.h>
 
 #include "device/display.h"
@@ -182,15 +185,17 @@ static int check_config(const struct vd_display_config *config, struct vd_error 
 
 	if (size < UINT64_C(4) << 20 || size > UINT64_C(512) << 20 || size & (size - 1))
 		return vd_error_set(error, -EINVAL,
-				    "a display has 4 MiB to 512 MiB of memory, a power of two, not %llu bytes",
+				    "display memory is 4 MiB to 512 MiB, a power of two, not %llu",
 				    (unsigned long long)size);
 	if (config->width < DISPLAY_SIDE_MIN || config->width > DISPLAY_SIDE_MAX ||
 	    config->height < DISPLAY_SIDE_MIN || config->height > DISPLAY_SIDE_MAX)
-		return vd_error_set(error, -EINVAL, "a display is %u to %u pixels wide and high, not %u x %u",
+		return vd_error_set(error, -EINVAL,
+				    "a display is %u to %u pixels wide and high, not %u x %u",
 				    DISPLAY_SIDE_MIN, DISPLAY_SIDE_MAX, config->width,
 				    config->height);
 	if ((uint64_t)config->width * config->height * 4 > size)
-		return vd_error_set(error, -EINVAL, "%u x %u pixels need more than %llu bytes of display memory",
+		return vd_error_set(error, -EINVAL,
+				    "%u x %u pixels need more than %llu bytes of display memory",
 				    config->width, config->height, (unsigned long long)size);
 	return 0;
 }

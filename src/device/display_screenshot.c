@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Pictures of what a display shows, from outside: only the device's public interface is used, so that a display on a
- * transport could be asked as well. Its registers are the guest's: every number in them is checked.
+ * Pictures of what a display shows, from outside: only the device's public interface is used, so
+ * that a display on a transport could be asked as well. Its registers are the guest's: every number
+ * in them is checked.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -63,7 +64,8 @@ int vd_display_mode(struct vd_device *device, struct vd_display_mode *mode, stru
 		virtual_width = mode->width;
 	pixel = (mode->bits + 7) / 8;
 	mode->stride = (uint64_t)virtual_width * pixel;
-	mode->offset = (uint64_t)get16(dispi, DISPI_X) * pixel + get16(dispi, DISPI_Y) * mode->stride;
+	mode->offset = (uint64_t)get16(dispi, DISPI_X) * pixel +
+		       get16(dispi, DISPI_Y) * mode->stride;
 	return 0;
 }
 
@@ -93,7 +95,7 @@ static int check_mode(struct vd_device *device, struct picture *picture, struct 
 	picture->span = (mode->height - 1) * mode->stride + (uint64_t)mode->width * mode->bits / 8;
 	if (mode->offset > memory || picture->span > memory - mode->offset)
 		return vd_error_set(error, -EINVAL,
-				    "the guest's mode of %u x %u pixels reaches beyond display memory",
+				    "the guest's %u x %u pixels reach beyond display memory",
 				    mode->width, mode->height);
 	picture->rgb_size = (uint64_t)mode->width * mode->height * 3;
 	return 0;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The one decision about direct mapping: walks a BAR from boundary to boundary and names what it meets. */
+/*
+ * The one decision about direct mapping: walks a BAR from boundary to boundary and names what it
+ * meets.
+ */
 #include "pci/bar.h"
 
 const char vd_pci_reason_emulated[] = "registers that the device emulates";
@@ -8,6 +11,7 @@ const char vd_pci_reason_small[] = "smaller than a page, which something else ma
 const char vd_pci_reason_edge[] = "shares a page with what cannot be mapped";
 const char vd_pci_reason_msix[] = "the page holds the MSI-X table or pending bits";
 const char vd_pci_reason_unmapped[] = "the device gave no memory for it";
+const char vd_pci_reason_misaligned[] = "its memory does not start at a page of the guest's size";
 
 struct walk {
 	const struct vd_pci_bar_facts *facts;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Configuration space: type 0 header (PCI 3.0, 6.1 and 6.2), capabilities, reads and masked writes. */
+/*
+ * Configuration space: type 0 header (PCI 3.0, 6.1 and 6.2), capabilities, reads and masked writes.
+ */
 #include <string.h>
 
 #include "pci/config.h"
@@ -34,7 +36,10 @@ static void init_header(struct vd_pci_config *space, const struct vd_pci_functio
 	space->initial[PCI_INTERRUPT_PIN] = config->intx;
 }
 
-/* The low bits say what it is, the bits below the size cannot be set: that is how it is sized (PCI 3.0, 6.2.5.1). */
+/*
+ * The low bits say what it is, the bits below the size cannot be set: that is how it is sized (PCI
+ * 3.0, 6.2.5.1).
+ */
 static void init_bars(struct vd_pci_config *space, const struct vd_pci_function_config *config)
 {
 	for (unsigned i = 0; i < VD_PCI_BARS; i++) {
@@ -95,8 +100,9 @@ static void add_msix(struct vd_pci_config *space, const struct vd_pci_function_c
 }
 
 /*
- * A root complex integrated endpoint: it sits on the root bus, so there is no link to describe (PCIe 4.0, 7.5.3.2).
- * Payload and read request sizes, relaxed ordering, no snoop and error reporting can be written and change nothing.
+ * A root complex integrated endpoint: it sits on the root bus, so there is no link to describe
+ * (PCIe 4.0, 7.5.3.2). Payload and read request sizes, relaxed ordering, no snoop and error
+ * reporting can be written and change nothing.
  */
 static void add_express(struct vd_pci_config *space)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Configuration space of a function: bytes with a write mask each. Knows where things are and what can be written,
- * not what a write sets in motion.
+ * Configuration space of a function: bytes with a write mask each. Knows where things are and what
+ * can be written, not what a write sets in motion.
  */
 #ifndef VIADUCT_PCI_CONFIG_H
 #define VIADUCT_PCI_CONFIG_H
@@ -34,13 +34,19 @@ struct vd_pci_config {
 void vd_pci_config_init(struct vd_pci_config *space, const struct vd_pci_function_config *config);
 /* vd_pci_config_reset() - as at power-on */
 void vd_pci_config_reset(struct vd_pci_config *space);
-/* vd_pci_config_read(), vd_pci_config_write() - any offset and length: beyond 256 bytes zeroes are read, writes lost */
+/*
+ * vd_pci_config_read(), vd_pci_config_write() - any offset and length: beyond 256 bytes zeroes are
+ * read, writes lost
+ */
 void vd_pci_config_read(const struct vd_pci_config *space, uint64_t offset, void *data,
 			size_t length);
 /* Return: VD_PCI_EVENT_* bits. */
 unsigned vd_pci_config_write(struct vd_pci_config *space, uint64_t offset, const void *data,
 			     size_t length);
-/* vd_pci_config_load() - take the writable bits of saved bytes. Return: VD_PCI_EVENT_BUS_MASTER if it changed */
+/*
+ * vd_pci_config_load() - take the writable bits of saved bytes. Return: VD_PCI_EVENT_BUS_MASTER if
+ * it changed
+ */
 unsigned vd_pci_config_load(struct vd_pci_config *space, const uint8_t *saved);
 bool vd_pci_config_bus_master(const struct vd_pci_config *space);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Configuration accesses (PCIe 4.0, 7.2.2). What a write will do to BARs is worked out first, and what will not stay
- * where it is leaves every mirror before the device sees the write; afterwards the device's own registers decide.
+ * Configuration accesses (PCIe 4.0, 7.2.2). What a write will do to BARs is worked out first, and
+ * what will not stay where it is leaves every mirror before the device sees the write; afterwards
+ * the device's own registers decide.
  */
 #include <string.h>
 
@@ -94,7 +95,9 @@ int vd_pci_write_homes(struct vd_pci_seat *seat)
 
 /* ---- writes ---- */
 
-/* Something is short or busy in the host: the guest keeps what it has, and the device what it had. */
+/*
+ * Something is short or busy in the host: the guest keeps what it has, and the device what it had.
+ */
 static void drop_write(struct vd_pci_host *host)
 {
 	host->stats.config_dropped++;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The device's side of PCI: between a device author's operations and the device core. All under the device's lock. */
+/*
+ * The device's side of PCI: between a device author's operations and the device core. All under the
+ * device's lock.
+ */
 #include <string.h>
 
 #include "pci/config.h"
@@ -179,10 +182,12 @@ static int check_bar(const struct vd_pci_function_config *config, unsigned i,
 	const struct vd_pci_bar *bar = &config->bars[i];
 	bool is_64 = bar->flags & VD_PCI_BAR_64;
 
-	if (bar->size < 16 || bar->size & (bar->size - 1) || (!is_64 && bar->size > UINT32_C(1) << 31))
+	if (bar->size < 16 || bar->size & (bar->size - 1) ||
+	    (!is_64 && bar->size > UINT32_C(1) << 31))
 		return vd_error_set(error, -EINVAL,
-				    "%s: BAR %u has %llu bytes: a power of two from 16 to 2^%u is needed",
-				    config->name, i, (unsigned long long)bar->size, is_64 ? 63u : 31u);
+				    "%s: BAR %u has %llu bytes, not a power of two from 16 to 2^%u",
+				    config->name, i, (unsigned long long)bar->size,
+				    is_64 ? 63u : 31u);
 	if (bar->flags & ~(VD_PCI_BAR_64 | VD_PCI_BAR_PREFETCH))
 		return vd_error_set(error, -EINVAL, "%s: unknown flags of BAR %u", config->name, i);
 	if (is_64 && (i + 1 == VD_PCI_BARS || config->bars[i + 1].size))

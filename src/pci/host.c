@@ -35,7 +35,7 @@ static int check_config(const struct vd_pci_host_config *config, struct vd_error
 
 	if (!config->buses || config->buses > 256 || config->ecam.value & (VD_PCI_ECAM_BUS - 1))
 		return vd_error_set(error, -EINVAL,
-				    "PCI configuration space has 1 to 256 buses at a multiple of 1 MiB");
+				    "PCI has 1 to 256 buses, from a multiple of 1 MiB on");
 	if (!config->msi)
 		return vd_error_set(error, -EINVAL, "a PCI host bridge needs a way to send MSIs");
 	rc = check_window(config, config->low, config->low_size, UINT64_C(1) << 32, error);
@@ -65,7 +65,9 @@ static int add_ecam(struct vd_pci_host *host, struct vd_error *error)
 	return vd_mem_add_slot(host->config.mem, &slot, &host->ecam_id, error);
 }
 
-/* While there is a bridge it needs its slots gone before it goes: what is short comes back in time. */
+/*
+ * While there is a bridge it needs its slots gone before it goes: what is short comes back in time.
+ */
 static void remove_slot(struct vd_pci_host *host, uint32_t id)
 {
 	while (vd_mem_remove_slot(host->config.mem, id) == -ENOMEM)
@@ -95,9 +97,12 @@ int vd_pci_host_create(const struct vd_pci_host_config *config, struct vd_pci_ho
 		rc = vd_pci_map_apply(host);
 		if (rc) {
 			remove_slot(host, host->ecam_id);
-			vd_error_set(error, rc, "the PCI windows at 0x%llx and 0x%llx cannot be had",
+			vd_error_set(error, rc, "cannot have PCI windows at 0x%llx and 0x%llx: %s",
 				     (unsigned long long)config->low.value,
-				     (unsigned long long)config->high.value);
+				     (unsigned long long)config->high.value,
+				     rc == -EEXIST ? "something else is there" :
+				     rc == -EOVERFLOW ? "the guest has too few address bits" :
+				     "no memory");
 		}
 	}
 	if (rc) {
@@ -201,7 +206,7 @@ void vd_pci_host_reset(struct vd_pci_host *host)
 	vd_pci_each_seat (host, seat) {
 		/* Should memory be short, the reset itself zaps; vd_pci_map_sync() tries again. */
 		(void)vd_pci_map_leave(seat, NULL);
-		vd_device_reset(seat->device, VD_RESET_BUS);
+		(void)vd_device_reset(seat->device, VD_RESET_BUS);
 		vd_pci_msix_reset(&seat->msix);
 		(void)vd_pci_write_homes(seat);
 		vd_pci_refresh(seat);

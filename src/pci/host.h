@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The host bridge, for the files of this floor. Everything is under the bridge lock unless said otherwise. */
+/*
+ * The host bridge, for the files of this floor. Everything is under the bridge lock unless said
+ * otherwise.
+ */
 #ifndef VIADUCT_PCI_HOST_H
 #define VIADUCT_PCI_HOST_H
 
@@ -31,9 +34,7 @@ struct vd_pci_part {
 	uint32_t id, next_id;
 };
 
-/*
- * struct vd_pci_placement - where a BAR is, or shall be
- */
+/* struct vd_pci_placement - where a BAR is, or shall be */
 struct vd_pci_placement {
 	bool placed;
 	uint64_t base;
@@ -80,7 +81,9 @@ struct vd_pci_seat {
 	struct vd_pci_guest_bar bars[VD_PCI_BARS];
 };
 
-/* struct vd_pci_gap - a stretch of a window without BARs, and the slot that reads as all ones there */
+/*
+ * struct vd_pci_gap - a stretch of a window without BARs, and the slot that reads as all ones there
+ */
 struct vd_pci_gap {
 	uint64_t base, size;
 	uint32_t id;
@@ -104,7 +107,8 @@ struct vd_pci_host {
 /* ---- probe.c: what a device says about itself ---- */
 
 /*
- * vd_pci_seat_create() - a seat for @device, nowhere yet; the device is only read. Takes a reference to it.
+ * vd_pci_seat_create() - a seat for @device, nowhere yet; the device is only read. Takes a
+ * reference to it.
  * Return: 0, -EINVAL, -ENOMEM, an error of the device
  */
 int vd_pci_seat_create(struct vd_pci_host *host, struct vd_device *device, unsigned slot,
@@ -114,13 +118,16 @@ void vd_pci_seat_destroy(struct vd_pci_seat *seat);
 
 /* ---- place.c: addresses ---- */
 
-/* vd_pci_place() - choose a home for every BAR of a seat that is not yet on the bus. Return: 0, -ENOSPC */
+/*
+ * vd_pci_place() - choose a home for every BAR of a seat that is not yet on the bus
+ * Return: 0, -ENOSPC
+ */
 int vd_pci_place(struct vd_pci_host *host, struct vd_pci_seat *seat, struct vd_error *error);
 /* vd_pci_in_window() - whether a range lies inside one window; overflow-safe */
 bool vd_pci_in_window(const struct vd_pci_host *host, uint64_t base, uint64_t size);
 /* vd_pci_decoded() - where a BAR is according to the registers; false if it is off */
-bool vd_pci_decoded(const struct vd_pci_seat *seat, const struct vd_pci_decode *decode, unsigned bar,
-		    uint64_t *base);
+bool vd_pci_decoded(const struct vd_pci_seat *seat, const struct vd_pci_decode *decode,
+		    unsigned bar, uint64_t *base);
 
 /* ---- map.c: BARs and gaps as slots ---- */
 
@@ -130,19 +137,28 @@ bool vd_pci_decoded(const struct vd_pci_seat *seat, const struct vd_pci_decode *
  */
 int vd_pci_map_apply(struct vd_pci_host *host);
 /*
- * vd_pci_map_leave() - take away the BARs of a seat that are not where @decode says; NULL: all of them
+ * vd_pci_map_leave() - take away the BARs of a seat that are not where @decode says; NULL: all of
+ * them
  * Return: as vd_pci_map_apply()
  */
 int vd_pci_map_leave(struct vd_pci_seat *seat, const struct vd_pci_decode *decode);
-/* vd_pci_map_sync() - show every BAR that is enabled and can be shown, hide every other; what fails is counted */
+/*
+ * vd_pci_map_sync() - show every BAR that is enabled and can be shown, hide every other; what fails
+ * is counted
+ */
 void vd_pci_map_sync(struct vd_pci_host *host);
 
 /* ---- ecam.c: configuration space ---- */
 
 extern const struct vd_trap_ops vd_pci_ecam_ops;
-/* vd_pci_refresh() - read the deciding registers again; a device that cannot be read decodes nothing */
+/*
+ * vd_pci_refresh() - read the deciding registers again; a device that cannot be read decodes
+ * nothing
+ */
 void vd_pci_refresh(struct vd_pci_seat *seat);
-/* vd_pci_write_homes() - decoding off, BARs where they were placed. Return: 0 or the device's error */
+/*
+ * vd_pci_write_homes() - decoding off, BARs where they were placed. Return: 0 or the device's error
+ */
 int vd_pci_write_homes(struct vd_pci_seat *seat);
 
 /* vd_pci_each_seat() - for loops over what is plugged */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The windows as slots: parts of BARs, and gaps between them that read as all ones. Everything in the windows is put
- * there by this file, so no BAR can come to lie over anything but another BAR, and that is looked for here.
+ * The windows as slots: parts of BARs, and gaps between them that read as all ones. Everything in
+ * the windows is put there by this file, so no BAR can come to lie over anything but another BAR,
+ * and that is looked for here.
  */
 #include <string.h>
 
@@ -353,7 +354,10 @@ static void note_absent(struct vd_pci_host *host, struct vd_pci_guest_bar *bar, 
 	bar->absent = why;
 }
 
-/* Those whose registers moved away leave, so that others may have their place. Return: whether anything changes. */
+/*
+ * Those whose registers moved away leave, so that others may have their place. Return: whether
+ * anything changes.
+ */
 static bool plan_leaving(struct vd_pci_host *host)
 {
 	struct vd_pci_seat *seat;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The MSI-X table and its pending bits. Messages are sent with the lock held: once a guest has masked a vector and
- * read the mask back, no message of it comes any more.
+ * The MSI-X table and its pending bits. Messages are sent with the lock held: once a guest has
+ * masked a vector and read the mask back, no message of it comes any more.
  */
 #include "pci/msix.h"
 #include "pci/registers.h"
@@ -190,7 +190,10 @@ static uint8_t read_byte(const struct vd_pci_msix *msix, unsigned bar, uint64_t 
 	return 0;
 }
 
-/* The PBA is read-only; so are the reserved bits: two of the address, all but one of the control (6.8.2.9). */
+/*
+ * The PBA is read-only; so are the reserved bits: two of the address, all but one of the control
+ * (6.8.2.9).
+ */
 static void write_byte(struct vd_pci_msix *msix, unsigned bar, uint64_t offset, uint8_t value)
 {
 	static const uint32_t writable[4] = {[WORD_ADDRESS] = ~UINT32_C(3),
@@ -224,7 +227,10 @@ void vd_pci_msix_write(struct vd_pci_msix *msix, unsigned bar, uint64_t offset, 
 	lock(msix);
 	for (unsigned i = 0; i < length; i++)
 		write_byte(msix, bar, offset + i, (uint8_t)(value >> i * 8));
-	/* At most 8 bytes meet at most two vectors; looking at all would let a guest buy 2048 steps with each store. */
+	/*
+	 * At most 8 bytes meet at most two vectors; looking at all would let a guest buy 2048 steps
+	 * with each store.
+	 */
 	if (bar == msix->table_bar && offset + length > msix->table) {
 		uint64_t at = offset > msix->table ? offset - msix->table : 0;
 		uint64_t last = offset + length - 1 - msix->table;

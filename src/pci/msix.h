@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* MSI-X as the guest sees it: table, pending bits, masks (PCI 3.0, 6.8.2 and 6.8.3). The device never sees it. */
+/*
+ * MSI-X as the guest sees it: table, pending bits, masks (PCI 3.0, 6.8.2 and 6.8.3). The device
+ * never sees it.
+ */
 #ifndef VIADUCT_PCI_MSIX_H
 #define VIADUCT_PCI_MSIX_H
 
@@ -31,7 +34,10 @@ struct vd_pci_msix {
 	uint64_t *pending;
 };
 
-/* vd_pci_msix_init() - room for msix->count vectors; places, counters and callback are set. Return: 0, -ENOMEM */
+/*
+ * vd_pci_msix_init() - room for msix->count vectors; places, counters and callback are set
+ * Return: 0, -ENOMEM
+ */
 int vd_pci_msix_init(struct vd_pci_msix *msix, const struct vd_env *env);
 void vd_pci_msix_fini(struct vd_pci_msix *msix);
 /* vd_pci_msix_reset() - everything masked, off, nothing pending */
@@ -45,8 +51,9 @@ uint64_t vd_pci_msix_read(struct vd_pci_msix *msix, unsigned bar, uint64_t offse
 void vd_pci_msix_write(struct vd_pci_msix *msix, unsigned bar, uint64_t offset, unsigned length,
 		       uint64_t value);
 
-/* vd_pci_msix_control() - the upper byte of message control was written; vd_pci_msix_control_bits() - what it reads as */
+/* vd_pci_msix_control() - the upper byte of message control was written */
 void vd_pci_msix_control(struct vd_pci_msix *msix, uint8_t high);
+/* vd_pci_msix_control_bits() - what enable and mask read as there */
 uint8_t vd_pci_msix_control_bits(struct vd_pci_msix *msix);
 /* vd_pci_msix_bus_master() - messages are writes: without bus mastering they wait */
 void vd_pci_msix_bus_master(struct vd_pci_msix *msix, bool on);

@@ -26,8 +26,8 @@ static uint64_t register_base(const struct vd_pci_seat *seat, const struct vd_pc
 	return base & ~(bar->size - 1) & ~UINT64_C(0xf);
 }
 
-bool vd_pci_decoded(const struct vd_pci_seat *seat, const struct vd_pci_decode *decode, unsigned bar,
-		    uint64_t *base)
+bool vd_pci_decoded(const struct vd_pci_seat *seat, const struct vd_pci_decode *decode,
+		    unsigned bar, uint64_t *base)
 {
 	if (!seat->bars[bar].size)
 		return false;
@@ -94,7 +94,9 @@ static uint64_t find_room(struct vd_pci_host *host, const struct vd_pci_seat *se
 	}
 }
 
-/* 64-bit prefetchable BARs go high; others fit the high window's description only as a last resort. */
+/*
+ * 64-bit prefetchable BARs go high; others fit the high window's description only as a last resort.
+ */
 static uint64_t find_home(struct vd_pci_host *host, const struct vd_pci_seat *seat,
 			  const struct vd_pci_guest_bar *bar)
 {
@@ -127,7 +129,7 @@ int vd_pci_place(struct vd_pci_host *host, struct vd_pci_seat *seat, struct vd_e
 		next->home = find_home(host, seat, next);
 		if (!next->home)
 			return vd_error_set(error, -ENOSPC,
-					    "no room in the PCI windows for %s: a BAR has %llu bytes",
+					    "no room in the PCI windows for %s: %llu bytes",
 					    vd_device_name(seat->device),
 					    (unsigned long long)next->size);
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reading a device before it is plugged in. It may be another process's or another machine's: nothing it says is
- * used before it was checked, and nothing is asked twice whose answer must stay the same.
+ * Reading a device before it is plugged in. It may be another process's or another machine's:
+ * nothing it says is used before it was checked, and nothing is asked twice whose answer must stay
+ * the same.
  */
 #include <string.h>
 
@@ -121,8 +122,11 @@ static int probe_capabilities(struct vd_pci_seat *seat, const uint8_t *config,
 
 /* ---- parts ---- */
 
-/* Takes what the device maps for a direct part; where it cannot be shown to the guest the part gets trapped. */
-static void take_memory(struct vd_pci_seat *seat, struct vd_pci_part *part)
+/*
+ * Takes what the device maps for a direct part. Return: why it has to be trapped after all, or
+ * NULL.
+ */
+static const char *take_memory(struct vd_pci_seat *seat, struct vd_pci_part *part)
 {
 	const struct vd_pci_host *host = seat->host;
 	struct vd_host_object *object;
@@ -130,13 +134,13 @@ static void take_memory(struct vd_pci_seat *seat, struct vd_pci_part *part)
 
 	if (vd_device_map_area(seat->device, part->bar, part->plan.offset, part->plan.size, &object,
 			       &offset) ||
-	    offset & (host->page - 1) ||
-	    vd_host_object_host(object) != vd_mem_host(host->config.mem)) {
-		part->plan.reason = vd_pci_reason_unmapped;
-		return;
-	}
+	    vd_host_object_host(object) != vd_mem_host(host->config.mem))
+		return vd_pci_reason_unmapped;
+	if (offset & (host->page - 1))
+		return vd_pci_reason_misaligned;
 	part->object = vd_host_object_get(object);
 	part->object_offset = offset;
+	return NULL;
 }
 
 static void plan_parts(struct vd_pci_seat *seat, unsigned i)
@@ -160,10 +164,11 @@ static void plan_parts(struct vd_pci_seat *seat, unsigned i)
 							  vd_pci_msix_pba_size(msix->count)};
 	bar->part_count = vd_pci_bar_plan(&facts, plan);
 	for (unsigned k = 0; k < bar->part_count; k++) {
-		bar->parts[k] =
-			(struct vd_pci_part){.seat = seat, .bar = i, .plan = plan[k]};
-		if (!plan[k].reason)
-			take_memory(seat, &bar->parts[k]);
+		struct vd_pci_part *part = &bar->parts[k];
+
+		*part = (struct vd_pci_part){.seat = seat, .bar = i, .plan = plan[k]};
+		if (!part->plan.reason)
+			part->plan.reason = take_memory(seat, part);
 	}
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Registers by the names of linux/pci_regs.h, the sizes it lacks, and little-endian access to bytes of them. */
+/*
+ * Registers by the names of linux/pci_regs.h, the sizes it lacks, and little-endian access to bytes
+ * of them.
+ */
 #ifndef VIADUCT_PCI_REGISTERS_H
 #define VIADUCT_PCI_REGISTERS_H
 
@@ -34,7 +37,10 @@ static inline void vd_pci_put32(uint8_t *p, uint32_t value)
 	vd_pci_put16(p + 2, value >> 16);
 }
 
-/* vd_pci_msix_table_size(), vd_pci_msix_pba_size() - bytes; the PBA comes in units of 8 (PCI 3.0, 6.8.2.7) */
+/*
+ * vd_pci_msix_table_size(), vd_pci_msix_pba_size() - bytes; the PBA comes in units of 8 (PCI 3.0,
+ * 6.8.2.7)
+ */
 static inline uint32_t vd_pci_msix_table_size(unsigned vectors)
 {
 	return vectors * VD_PCI_MSIX_ENTRY;

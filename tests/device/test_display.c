@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "display_rig.h"
 
+#define SMALL {.memory_size = 4 << 20, .width = 640, .height = 480}
+
 static void test_bad_configurations_are_refused(void **state)
 {
 	static const struct vd_display_config bad[] = {
@@ -149,7 +151,7 @@ static void test_reset_switches_off(void **state)
 
 static void test_state_moves(void **state)
 {
-	const struct vd_display_config small = {.memory_size = 4 << 20, .width = 640, .height = 480};
+	const struct vd_display_config small = SMALL;
 	struct vd_stream stream = {0};
 	struct display_rig from, to;
 
@@ -177,7 +179,7 @@ static void test_state_moves(void **state)
 /* Cut short or changed: the mode stays what it was, or becomes what the stream says and no more. */
 static void test_hostile_state(void **state)
 {
-	const struct vd_display_config small = {.memory_size = 4 << 20, .width = 640, .height = 480};
+	const struct vd_display_config small = SMALL;
 	struct vd_stream stream = {0};
 	struct display_rig rig;
 

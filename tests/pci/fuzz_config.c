@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A guest that does what the fuzzer's bytes say: configuration accesses, accesses to the windows, interrupts. Link with
- * -fsanitize=fuzzer to search, or with test_fuzz.c to run a fixed set.
+ * A guest that does what the fuzzer's bytes say: configuration accesses, accesses to the windows,
+ * interrupts. Link with -fsanitize=fuzzer to search, or with test_fuzz.c to run a fixed set.
  */
 #include "rig.h"
 

@@ -49,8 +49,9 @@ struct vd_pci_host_config rig_config(struct rig *rig, bool direct);
 /* ---- devices ---- */
 
 /*
- * BAR 0: 64 KiB, 32 bits, trapped but [16 KiB, 32 KiB); MSI-X (5 vectors) at 48 KiB. BAR 1: 256 bytes, 32 bits.
- * BAR 2: 2 MiB, 64 bits, prefetchable, all mappable. BAR 4: 4 KiB, 32 bits, all mappable.
+ * BAR 0: 64 KiB, 32 bits, trapped but [16 KiB, 32 KiB); MSI-X (5 vectors) at 48 KiB. BAR 1: 256
+ * bytes, 32 bits. BAR 2: 2 MiB, 64 bits, prefetchable, all mappable. BAR 4: 4 KiB, 32 bits, all
+ * mappable.
  */
 struct toy {
 	struct vd_device *device;
@@ -94,8 +95,8 @@ uint64_t bar_address(struct rig *rig, unsigned slot, unsigned bar);
 struct vd_slot_config slot_at(struct rig *rig, uint64_t gpa);
 
 /*
- * The windows are tiled by slots exactly: nothing overlaps, nothing is left out, RAM is where it was. Direct pages are
- * counted right.
+ * The windows are tiled by slots exactly: nothing overlaps, nothing is left out, RAM is where it
+ * was. Direct pages are counted right.
  */
 void check_windows(struct rig *rig);
 

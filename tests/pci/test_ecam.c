@@ -24,7 +24,8 @@ static void test_only_function_0_on_bus_0_answers(void **state)
 	open_with_toy(&rig, &toy);
 	for (unsigned bus = 0; bus < 2; bus++)
 		for (unsigned devfn = 0; devfn < 256; devfn++)
-			assert_int_equal(guest_read(&rig, ECAM + bus * 0x100000 + devfn * 0x1000, 4),
+			assert_int_equal(guest_read(&rig,
+						    ECAM + bus * 0x100000 + devfn * 0x1000, 4),
 					 bus == 0 && devfn == SLOT * 8 ? 0x42421af4 : 0xffffffff);
 	guest_write(&rig, ECAM + 0x1ffff8, 8, UINT64_MAX);
 	rig_close(&rig);
@@ -197,7 +198,8 @@ static void test_other_registers_disturb_no_bar(void **state)
 	assert_int_equal(vd_notifier_register(vd_mem_notifier(rig.mem), &mirror.listener), 0);
 	config_write(&rig, SLOT, PCI_COMMAND, 2, 6);
 	config_write(&rig, SLOT, PCI_COMMAND, 4, 0xffff0406);
-	config_write(&rig, SLOT, PCI_BASE_ADDRESS_1, 4, config_read(&rig, SLOT, PCI_BASE_ADDRESS_1, 4));
+	config_write(&rig, SLOT, PCI_BASE_ADDRESS_1, 4,
+		     config_read(&rig, SLOT, PCI_BASE_ADDRESS_1, 4));
 	config_write(&rig, SLOT, PCI_INTERRUPT_LINE, 1, 1);
 	config_write(&rig, SLOT, MSIX_CONTROL, 2, PCI_MSIX_FLAGS_ENABLE);
 	config_write(&rig, SLOT, DEVICE_CONTROL, 2, 0x2810);
@@ -207,7 +209,9 @@ static void test_other_registers_disturb_no_bar(void **state)
 	rig_close(&rig);
 }
 
-/* ---- the order: a device that looks at the guest's map whenever its configuration is written ---- */
+/*
+ * ---- the order: a device that looks at the guest's map whenever its configuration is written ----
+ */
 
 struct spy {
 	struct rig *rig;
@@ -215,7 +219,7 @@ struct spy {
 	struct vd_device *device;
 	uint64_t base;
 	unsigned writes, still_there, resets;
-	bool armed, refuses;
+	bool armed, refuses, wanders;
 };
 
 static int spy_read(void *context, unsigned region, uint64_t offset, void *data, size_t length)
@@ -242,6 +246,8 @@ static int spy_write(void *context, unsigned region, uint64_t offset, const void
 	}
 	if (!spy->refuses)
 		vd_pci_config_write(&spy->space, offset, data, length);
+	if (spy->wanders)
+		vd_pci_put32(spy->space.bytes + PCI_BASE_ADDRESS_2, (uint32_t)spy->base + 0x200000);
 	return 0;
 }
 
@@ -348,6 +354,13 @@ static void test_the_devices_registers_decide(void **state)
 	assert_int_equal(slot_at(&rig, spy.base).kind, VD_SLOT_DEVICE);
 	config_write(&rig, SLOT, PCI_BASE_ADDRESS_2, 8, spy.base + 0x200000);
 	assert_int_equal(slot_at(&rig, spy.base).kind, VD_SLOT_DEVICE);
+	check_windows(&rig);
+	/* A BAR that goes elsewhere by itself is followed. */
+	spy.refuses = false;
+	spy.wanders = true;
+	config_write(&rig, SLOT, PCI_COMMAND, 2, 6);
+	assert_int_equal(slot_at(&rig, spy.base).kind, VD_SLOT_TRAP);
+	assert_int_equal(slot_at(&rig, spy.base + 0x200000).kind, VD_SLOT_DEVICE);
 	check_windows(&rig);
 	rig_close(&rig);
 }

@@ -14,8 +14,8 @@ static uint64_t region_read(struct vd_device *device, unsigned region, uint64_t 
 static void region_write(struct vd_device *device, unsigned region, uint64_t offset,
 			 unsigned length, uint64_t value)
 {
-	assert_int_equal(vd_device_write(device, region, (vd_region_offset){offset}, &value, length),
-			 0);
+	assert_int_equal(vd_device_write(device, region, (vd_region_offset){offset}, &value,
+					 length), 0);
 }
 
 static void refuse(struct rig *rig, const struct vd_pci_function_config *config)

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The fuzzer's entry over a fixed set of inputs: noise, and noise behind a start that switches everything on. */
+/*
+ * The fuzzer's entry over a fixed set of inputs: noise, and noise behind a start that switches
+ * everything on.
+ */
 #include "rig.h"
 
 #include "fuzz_config.h"
 
 static const uint8_t switched_on[] = {
-	0x40, PCI_COMMAND, 6, 0,				 /* device 0: memory and bus master */
-	0x48, PCI_COMMAND, 6, 0,				 /* device 1 */
+	0x40, PCI_COMMAND, 6, 0, /* device 0: memory and bus master */
+	0x48, PCI_COMMAND, 6, 0, /* device 1 */
 	0x40, TOY_MSIX_CAPABILITY + PCI_MSIX_FLAGS, 0x00, 0x80, /* MSI-X on */
 	0x48, TOY_MSIX_CAPABILITY + PCI_MSIX_FLAGS, 0x00, 0xc0,
 };

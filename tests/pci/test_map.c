@@ -331,11 +331,14 @@ static bool inside(uint64_t base, uint64_t size)
 
 static bool model_free(const struct model *m, uint64_t base, uint64_t size)
 {
-	for (unsigned d = 0; d < DEVICES; d++)
-		for (unsigned i = 0; i < TOY_BARS; i++)
-			if (m->bars[d][i].placed && base < m->bars[d][i].base + m->bars[d][i].size &&
-			    m->bars[d][i].base < base + size)
+	for (unsigned d = 0; d < DEVICES; d++) {
+		for (unsigned i = 0; i < TOY_BARS; i++) {
+			const struct model_bar *bar = &m->bars[d][i];
+
+			if (bar->placed && base < bar->base + bar->size && bar->base < base + size)
 				return false;
+		}
+	}
 	return true;
 }
 
@@ -433,7 +436,10 @@ static void random_write(struct model *m, unsigned d)
 		config_write(&m->rig, d, PCI_BASE_ADDRESS_2, 8, random_address(m));
 		break;
 	case 4:
-		/* Not the states that do not exist: whether a BAR leaves for a moment is not the model's. */
+		/*
+		 * Not the states that do not exist: whether a BAR leaves for a moment is not the
+		 * model's.
+		 */
 		config_write(&m->rig, d, TOY_POWER + PCI_PM_CTRL, 1, below(4) ? 0 : 3);
 		break;
 	case 5:

@@ -255,7 +255,10 @@ static void test_random_writes_follow_a_model(void **state)
 	bench_close(&b);
 }
 
-/* What was raised is sent or pending, whatever is masked in between: nothing is lost, nothing doubled. */
+/*
+ * What was raised is sent or pending, whatever is masked in between: nothing is lost, nothing
+ * doubled.
+ */
 static void test_nothing_is_lost_while_enabled(void **state)
 {
 	unsigned owed[VECTORS] = {0}, before[VECTORS];

@@ -148,7 +148,10 @@ static void test_registers_become_addresses(void **state)
 	bench_close(&b);
 }
 
-/* Homes are aligned, inside a window, and apart from each other and from what the guest has moved there. */
+/*
+ * Homes are aligned, inside a window, and apart from each other and from what the guest has moved
+ * there.
+ */
 static void test_random_homes(void **state)
 {
 	struct bench b;

@@ -131,7 +131,8 @@ static void test_bars_that_cannot_be(void **state)
 	(void)state;
 	rig_open(&rig, true);
 	s = sound();
-	s.regions[VD_REGION_BAR1] = (struct vd_region){.name = "odd", .size = 0x180, .flags = USABLE};
+	s.regions[VD_REGION_BAR1] = (struct vd_region){.name = "odd", .size = 0x180,
+						       .flags = USABLE};
 	expect(&rig, s, -EINVAL);
 	s.regions[VD_REGION_BAR1].size = 8;
 	expect(&rig, s, -EINVAL);
@@ -147,7 +148,8 @@ static void test_bars_that_cannot_be(void **state)
 	s.regions[VD_REGION_BAR2] = s.regions[VD_REGION_BAR1];
 	expect(&rig, s, -EINVAL);
 	s = sound();
-	s.regions[VD_REGION_BAR5] = (struct vd_region){.name = "end", .size = 0x1000, .flags = USABLE};
+	s.regions[VD_REGION_BAR5] = (struct vd_region){.name = "end", .size = 0x1000,
+						       .flags = USABLE};
 	s.config[PCI_BASE_ADDRESS_5] = PCI_BASE_ADDRESS_MEM_TYPE_64;
 	expect(&rig, s, -EINVAL);
 	/* I/O ports cannot be reached, and do no harm. */
@@ -235,6 +237,36 @@ static void test_the_msix_table_is_never_mapped(void **state)
 	rig_close(&rig);
 }
 
+static int find_misaligned(void *context, const struct vd_pci_area_info *area)
+{
+	*(unsigned *)context += area->reason && strstr(area->reason, "does not start") != NULL;
+	return 0;
+}
+
+/* On larger guest pages a BAR's memory may begin in the middle of one: it is trapped, and works. */
+static void test_misaligned_memory_is_trapped(void **state)
+{
+	unsigned misaligned = 0;
+	struct stranger s = sound();
+	struct rig rig;
+
+	(void)state;
+	rig_open_pages(&rig, true, 16);
+	s.regions[VD_REGION_BAR0] = (struct vd_region){.name = "BAR 0", .size = 0x1000,
+						       .flags = USABLE | VD_REGION_MMAP};
+	s.regions[VD_REGION_BAR1] = (struct vd_region){.name = "BAR 1", .size = 0x10000,
+						       .flags = USABLE | VD_REGION_MMAP};
+	s.config[PCI_STATUS] = 0;
+	assert_int_equal(plug(&rig, &s), 0);
+	vd_pci_host_each_area(rig.pci, find_misaligned, &misaligned);
+	assert_int_equal(misaligned, 1);
+	set_memory(&rig, 1, true);
+	check_windows(&rig);
+	guest_write(&rig, bar_address(&rig, 1, 1) + 0x8000, 4, 0x12345678);
+	assert_int_equal(guest_read(&rig, bar_address(&rig, 1, 1) + 0x8000, 4), 0x12345678);
+	rig_close(&rig);
+}
+
 /* A device that stops answering reads as all ones and decodes nothing. */
 static void test_a_device_may_die(void **state)
 {
@@ -300,6 +332,7 @@ int main(void)
 		cmocka_unit_test(test_bars_that_cannot_be),
 		cmocka_unit_test(test_capabilities_that_cannot_be),
 		cmocka_unit_test(test_the_msix_table_is_never_mapped),
+		cmocka_unit_test(test_misaligned_memory_is_trapped),
 		cmocka_unit_test(test_a_device_may_die),
 		cmocka_unit_test_teardown(test_random_headers, test_seed_print),
 	};

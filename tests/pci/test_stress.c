@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Harts and device threads at once: configuration writes that move and hide BARs, accesses to what moves, interrupts,
- * resets, a device that comes and goes. Nothing may hang; whatever is read is the device's, or all ones.
+ * Harts and device threads at once: configuration writes that move and hide BARs, accesses to what
+ * moves, interrupts, resets, a device that comes and goes. Nothing may hang; whatever is read is
+ * the device's, or all ones.
  */
 #include <pthread.h>
 
@@ -50,7 +51,8 @@ static void *reconfigure(void *argument)
 			break;
 		case 2:
 			/* On top of the other device. */
-			config_write(&s->rig, t->slot, PCI_BASE_ADDRESS_0, 4, s->homes[!t->slot][0]);
+			config_write(&s->rig, t->slot, PCI_BASE_ADDRESS_0, 4,
+				     s->homes[!t->slot][0]);
 			break;
 		case 3:
 			config_write(&s->rig, t->slot, PCI_COMMAND, 2, 4);
