@@ -4,6 +4,7 @@
  * the windows is put there by this file, so no BAR can come to lie over anything but another BAR,
  * and that is looked for here.
  */
+#include <endian.h>
 #include <string.h>
 
 #include "pci/host.h"
@@ -37,46 +38,34 @@ static int gap_write(void *context, uint64_t offset, unsigned length, uint64_t v
 
 static const struct vd_trap_ops gap_ops = {gap_read, gap_write};
 
-static uint64_t from_bytes(const uint8_t *bytes, unsigned length)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < length; i++)
-		value |= (uint64_t)bytes[i] << i * 8;
-	return value;
-}
-
 static int part_read(void *context, uint64_t offset, unsigned length, uint64_t *value)
 {
 	const struct vd_pci_part *part = context;
-	uint8_t bytes[8];
+	/* An error of the device is all ones to a PCI bus, and no fault. */
+	uint64_t bytes = UINT64_MAX;
 
 	offset += part->plan.offset;
 	if (vd_pci_msix_covers(&part->seat->msix, part->bar, offset, length)) {
 		*value = vd_pci_msix_read(&part->seat->msix, part->bar, offset, length);
 		return 0;
 	}
-	/* An error of the device is all ones to a PCI bus, and no fault. */
-	memset(bytes, 0xff, sizeof(bytes));
-	(void)vd_device_read(part->seat->device, part->bar, (vd_region_offset){offset}, bytes,
+	(void)vd_device_read(part->seat->device, part->bar, (vd_region_offset){offset}, &bytes,
 			     length);
-	*value = from_bytes(bytes, length);
+	*value = le64toh(bytes) & UINT64_MAX >> (64 - 8 * length);
 	return 0;
 }
 
 static int part_write(void *context, uint64_t offset, unsigned length, uint64_t value)
 {
 	const struct vd_pci_part *part = context;
-	uint8_t bytes[8];
+	uint64_t bytes = htole64(value);
 
 	offset += part->plan.offset;
 	if (vd_pci_msix_covers(&part->seat->msix, part->bar, offset, length)) {
 		vd_pci_msix_write(&part->seat->msix, part->bar, offset, length, value);
 		return 0;
 	}
-	for (unsigned i = 0; i < length; i++)
-		bytes[i] = (uint8_t)(value >> i * 8);
-	(void)vd_device_write(part->seat->device, part->bar, (vd_region_offset){offset}, bytes,
+	(void)vd_device_write(part->seat->device, part->bar, (vd_region_offset){offset}, &bytes,
 			      length);
 	return 0;
 }
