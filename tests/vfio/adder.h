@@ -11,6 +11,8 @@
 #ifndef VIADUCT_TESTS_VFIO_ADDER_H
 #define VIADUCT_TESTS_VFIO_ADDER_H
 
+#include <pthread.h>
+
 #include "../mem/fixture.h"
 
 #include <viaduct/vfio.h>
@@ -25,7 +27,9 @@ struct adder {
 	uint32_t registers[ADDER_REGISTERS];
 	struct vd_dma_pin pin;
 	struct vd_dma_range range;
-	_Atomic bool pinned;
+	/* Requests come on any thread and must not wait for the device's lock: the pin has one of its own. */
+	pthread_mutex_t pin_lock;
+	bool pinned, wanted_back;
 	/* What the core did. */
 	unsigned reads, writes, resets, quiesces, resumes, polls, releases;
 	uint64_t last_offset, last_length;
@@ -35,8 +39,12 @@ struct adder {
 
 static inline void adder_unpin(struct adder *adder)
 {
-	if (atomic_exchange(&adder->pinned, false))
+	pthread_mutex_lock(&adder->pin_lock);
+	if (adder->pinned)
 		vd_dma_unpin(&adder->pin);
+	adder->pinned = false;
+	adder->wanted_back = true; /* a pin that is just being made goes as well */
+	pthread_mutex_unlock(&adder->pin_lock);
 }
 
 static inline void adder_unpin_request(struct vd_dma_owner *owner, vd_iova start, uint64_t length)
@@ -68,10 +76,17 @@ static inline int adder_pin(struct adder *adder)
 	int r;
 
 	adder_unpin(adder);
+	pthread_mutex_lock(&adder->pin_lock);
+	adder->wanted_back = false;
+	pthread_mutex_unlock(&adder->pin_lock);
 	adder->range = (struct vd_dma_range){{adder->registers[1]}, 4 * adder->registers[2]};
 	r = vd_dma_pin(vd_device_space(adder->device), &adder->range, 1, VD_READ, &adder->owner,
 		       &adder->pin, segments, &count);
-	atomic_store(&adder->pinned, !r);
+	pthread_mutex_lock(&adder->pin_lock);
+	adder->pinned = !r && !adder->wanted_back;
+	if (!r && !adder->pinned)
+		vd_dma_unpin(&adder->pin);
+	pthread_mutex_unlock(&adder->pin_lock);
 	return r;
 }
 
@@ -236,7 +251,7 @@ static inline void rig_open(struct rig *rig)
 	struct vd_device_config config;
 	struct vd_error error = {.text = ""};
 
-	rig->adder = (struct adder){.device = NULL};
+	rig->adder = (struct adder){.pin_lock = PTHREAD_MUTEX_INITIALIZER};
 	fixture_open(&rig->f);
 	dma = (struct vd_dma_config){.env = rig->f.env, .host = rig->f.host};
 	assert_int_equal(vd_dma_space_create(&dma, &rig->space, NULL), 0);

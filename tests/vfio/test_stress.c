@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A device used from many threads: accesses, resets, state, interrupts, while its memory and the guest's change. */
+#include <pthread.h>
+
+#include "adder.h"
+
+#define ROUNDS 2500u
+#define WORKERS 3u
+
+struct stress {
+	struct rig rig;
+	_Atomic unsigned finished;
+	_Atomic unsigned interrupts;
+	unsigned raised; /* under the device's lock */
+};
+
+static void count_interrupt(void *context, enum vd_irq_index index, unsigned vector, bool level)
+{
+	struct stress *s = context;
+
+	(void)vector;
+	(void)level;
+	if (index == VD_IRQ_MSIX)
+		atomic_fetch_add(&s->interrupts, 1);
+}
+
+static void access_some(struct stress *s, uint64_t *random)
+{
+	unsigned char bytes[64];
+	unsigned region = (unsigned)(test_random(random) % VD_REGION_COUNT);
+	uint64_t offset = test_random(random) % (ADDER_BAR1 + 64);
+	size_t length = test_random(random) % sizeof(bytes);
+
+	if (region == VD_REGION_BAR0 && offset >= 4)
+		offset = test_random(random) % 8;
+	if (test_random(random) % 2 || region == VD_REGION_BAR0)
+		(void)vd_device_read(s->rig.adder.device, region, (vd_region_offset){offset}, bytes,
+				     length);
+	else
+		(void)vd_device_write(s->rig.adder.device, region, (vd_region_offset){offset}, bytes,
+				      length);
+}
+
+static void *run_accesses(void *context)
+{
+	struct stress *s = context;
+	uint64_t random = (uint64_t)(uintptr_t)&s;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		access_some(s, &random);
+		if (i % 8 == 0) {
+			assert_int_equal(rig_write(&s->rig, 1, 0x10000), 0);
+			assert_int_equal(rig_write(&s->rig, 2, 16), 0);
+			/* pins, which the other thread's changes ask back */
+			(void)rig_write(&s->rig, 4, 1);
+			(void)rig_write(&s->rig, 3, 1);
+		}
+		if (i % 16 == 0) {
+			vd_device_lock(s->rig.adder.device);
+			vd_device_raise(s->rig.adder.device, VD_IRQ_MSIX, 1);
+			s->raised++;
+			vd_device_unlock(s->rig.adder.device);
+		}
+		vd_device_poll(s->rig.adder.device);
+	}
+	atomic_fetch_add(&s->finished, 1);
+	return NULL;
+}
+
+static void disturb(struct stress *s, uint64_t *random)
+{
+	struct vd_stream stream = {.env = s->rig.f.env}, in;
+	struct vd_device_stats stats;
+
+	assert_int_equal(vd_device_reset(s->rig.adder.device, VD_RESET_BUS), 0);
+	assert_int_equal(vd_host_object_move(s->rig.f.ram, 0, PAGE, true), 0);
+	vd_device_set_busy(s->rig.adder.device, test_random(random) % 2, -1);
+	if (test_random(random) % 4 == 0) {
+		assert_int_equal(vd_device_save(s->rig.adder.device, &stream), 0);
+		in = (struct vd_stream){.data = stream.data, .length = stream.length};
+		assert_int_equal(vd_device_load(s->rig.adder.device, &in, NULL), 0);
+		vd_stream_fini(&stream);
+	}
+	vd_device_stats(s->rig.adder.device, &stats);
+	sched_yield();
+}
+
+static void test_all_at_once(void **state)
+{
+	struct stress *s = calloc(1, sizeof(*s));
+	pthread_t threads[WORKERS];
+	uint64_t random = 5;
+
+	(void)state;
+	assert_non_null(s);
+	rig_open(&s->rig);
+	add_ram(&s->rig.f, 0x10000, 0, PAGE);
+	assert_int_equal(vd_device_set_sink(s->rig.adder.device, VD_IRQ_MSIX, count_interrupt, s), 0);
+	for (unsigned i = 0; i < WORKERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, run_accesses, s), 0);
+	while (atomic_load(&s->finished) < WORKERS)
+		disturb(s, &random);
+	for (unsigned i = 0; i < WORKERS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(rig_stats(&s->rig).interrupts, atomic_load(&s->interrupts));
+	assert_true(atomic_load(&s->interrupts) >= s->raised);
+	assert_int_equal(rig_stats(&s->rig).resets, s->rig.adder.resets);
+	rig_close(&s->rig);
+	free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_at_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
