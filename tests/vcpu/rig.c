@@ -151,6 +151,11 @@ void rig_close(struct rig *rig)
 	vd_mem_destroy(rig->mem);
 	vd_host_object_put(rig->ram);
 	vd_host_destroy(rig->host);
+	if (rig->env == vd_env_hosted())
+		return;
+	/* What is freed later, and what that defers, needs the environment. */
+	vd_env_hosted_drain();
+	vd_env_hosted_drain();
 }
 
 uint32_t rig_trap_area(struct rig *rig, uint64_t gpa, uint64_t size, const struct vd_trap_ops *ops)

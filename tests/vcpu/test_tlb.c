@@ -426,6 +426,83 @@ static void a_replaced_slot_leaves_no_hole(void **state)
 	rig_close(&rig);
 }
 
+/* An environment that replaces the trap by memory as the hart enters its n-th read section. */
+struct swap_env {
+	struct vd_env env;
+	struct rig *rig;
+	unsigned int depth, at;
+};
+
+static void swap_enter(const struct vd_env *env)
+{
+	struct swap_env *swap = (struct swap_env *)(uintptr_t)env;
+
+	if (swap->depth++ == 0 && swap->at && --swap->at == 0) {
+		swap->depth = 0;
+		change_slots(swap->rig, NULL, 1);
+		swap->depth = 1;
+	}
+	vd_env_hosted()->read_enter(env);
+}
+
+static void swap_leave(const struct vd_env *env)
+{
+	((struct swap_env *)(uintptr_t)env)->depth--;
+	vd_env_hosted()->read_leave(env);
+}
+
+static int arm_swap(struct rig *rig, struct vd_hart *hart, uint64_t number)
+{
+	struct swap_env *swap = (struct swap_env *)(uintptr_t)rig->env;
+
+	(void)hart;
+	if (number == 2)
+		return swap->at != 0; /* fewer read sections than that: the last round */
+	swap->at = (unsigned int)vd_hart_x(hart, 20);
+	return 0;
+}
+
+/* The same, at each place where the load might be overtaken. Return: whether there was one. */
+static bool load_overtaken_at(unsigned int section)
+{
+	struct swap_env swap = {.env = *vd_env_hosted()};
+	struct slots slots = {0};
+	struct rig rig;
+	struct vd_hart *hart;
+	uint64_t value;
+
+	swap.env.read_enter = swap_enter;
+	swap.env.read_leave = swap_leave;
+	swap.rig = &rig;
+	rig_open(&rig, &(struct rig_setup){.env = &swap.env});
+	rig.test = &slots;
+	rig.step = arm_swap;
+	slots.trap_id = rig_trap_area(&rig, DEVICE, 2 * RIG_PAGE, &trap_ops);
+	rig_write64(&rig, RIG_DATA, 0x5508);
+	RIG_LOAD(&rig, RIG_CODE, STEP(1), LD(11, 10, 0), STEP(2), END);
+	hart = rig_start(&rig, 0, RIG_CODE, RIG_SUPERVISOR);
+	vd_hart_set_x(hart, 10, DEVICE);
+	vd_hart_set_x(hart, 20, section);
+	rig_run(&rig, 0);
+	rig_expect_no_trap(&rig, 0);
+	value = vd_hart_x(hart, 11);
+	assert_int_equal(value, 0x5508);
+	section = swap.at;
+	swap.at = 0;
+	rig_close(&rig);
+	return section == 0;
+}
+
+static void a_load_overtaken_by_a_replacement_succeeds(void **state)
+{
+	unsigned int section = 1;
+
+	(void)state;
+	while (load_overtaken_at(section))
+		section++;
+	assert_true(section > 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -437,6 +514,7 @@ int main(void)
 		cmocka_unit_test(sfence_reaches_the_running_code),
 		cmocka_unit_test(satp_switches_the_tables),
 		cmocka_unit_test(changes_of_slots_are_seen),
+		cmocka_unit_test(a_load_overtaken_by_a_replacement_succeeds),
 		cmocka_unit_test(a_replaced_slot_leaves_no_hole),
 	};
 

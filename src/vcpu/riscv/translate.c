@@ -204,13 +204,14 @@ enum cause vd_translate(struct vd_hart *h, uint64_t va, unsigned access, struct 
 {
 	enum privilege privilege = effective_privilege(h, access);
 	struct walk_result r = {va, 0};
-	enum cause cause = CAUSE_NONE;
+	enum cause cause;
 	uint64_t flushes;
 	bool again = false;
 
 	/* Whatever flushed this hart while it was outside may have been about this very page: walk again then. */
 	do {
 		flushes = h->flushes_seen;
+		cause = CAUSE_NONE;
 		if (privilege != PRIV_M && h->satp >> 60)
 			cause = stage1(h, va, access, privilege, &r, &again);
 		if (cause == CAUSE_NONE && !again)
@@ -254,13 +255,35 @@ static int mmio(struct vd_hart *h, uint64_t gpa, unsigned access, unsigned size,
 	return rc;
 }
 
+static void access_memory(void *host, uint64_t va, unsigned access, unsigned size, uint64_t *value)
+{
+	if (access & VD_WRITE) {
+		if (va & (size - 1))
+			vd_guest_copy(host, value, size);
+		else if (size == 8)
+			vd_guest_store64(host, *value);
+		else if (size == 4)
+			vd_guest_store32(host, (uint32_t)*value);
+		else if (size == 2)
+			vd_guest_store16(host, (uint16_t)*value);
+		else
+			vd_guest_store8(host, (uint8_t)*value);
+	} else if (va & (size - 1)) {
+		*value = 0;
+		vd_guest_copy(value, host, size);
+	} else {
+		*value = size == 8 ? vd_guest_load64(host) : size == 4 ? vd_guest_load32(host)
+		       : size == 2 ? vd_guest_load16(host) : vd_guest_load8(host);
+	}
+}
+
 /* Inside one page. Misaligned accesses to memory are allowed and need not be atomic; to trapped areas they fault. */
 static enum cause access_in_page(struct vd_hart *h, uint64_t va, unsigned access, unsigned size,
 				 uint64_t *value)
 {
 	struct translation t;
+	uint64_t gpa, generation;
 	enum cause cause;
-	uint64_t gpa;
 	int rc;
 
 	if (!(va & (size - 1)) && mmio_cached(h, va, access, &gpa)) {
@@ -270,34 +293,21 @@ static enum cause access_in_page(struct vd_hart *h, uint64_t va, unsigned access
 		/* The cache only says where, not what: memory may lie there by now. */
 		h->data->mmio[(va >> PAGE_SHIFT) % MMIO_TLB_ENTRIES].tag = TAG_NONE;
 	}
-	cause = vd_translate(h, va, access, &t);
-	if (cause != CAUSE_NONE)
-		return cause;
-	if (!t.host) {
+	do {
+		generation = vd_mem_generation(h->config.mem);
+		cause = vd_translate(h, va, access, &t);
+		if (cause != CAUSE_NONE)
+			return cause;
+		if (t.host) {
+			access_memory(t.host, va, access, size, value);
+			return CAUSE_NONE;
+		}
 		if (va & (size - 1))
 			return access & VD_WRITE ? CAUSE_STORE_MISALIGNED : CAUSE_LOAD_MISALIGNED;
 		rc = mmio(h, t.gpa, access, size, value);
-		return rc ? access_fault(access) : CAUSE_NONE;
-	}
-	if (access & VD_WRITE) {
-		if (va & (size - 1))
-			vd_guest_copy(t.host, value, size);
-		else if (size == 8)
-			vd_guest_store64(t.host, *value);
-		else if (size == 4)
-			vd_guest_store32(t.host, (uint32_t)*value);
-		else if (size == 2)
-			vd_guest_store16(t.host, (uint16_t)*value);
-		else
-			vd_guest_store8(t.host, (uint8_t)*value);
-	} else if (va & (size - 1)) {
-		*value = 0;
-		vd_guest_copy(value, t.host, size);
-	} else {
-		*value = size == 8 ? vd_guest_load64(t.host) : size == 4 ? vd_guest_load32(t.host)
-		       : size == 2 ? vd_guest_load16(t.host) : vd_guest_load8(t.host);
-	}
-	return CAUSE_NONE;
+		/* A trap that has gone since it was found may have made room for memory: look again. */
+	} while (rc == -ENOENT && generation != vd_mem_generation(h->config.mem));
+	return rc ? access_fault(access) : CAUSE_NONE;
 }
 
 enum cause vd_load_slow(struct vd_hart *h, uint64_t va, unsigned size, uint64_t *value)
