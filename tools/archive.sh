@@ -44,7 +44,7 @@ archive_open() {
 		APT::Architecture "$arch";
 		APT::Architectures { "$arch"; };
 		APT::Install-Recommends "false";
-		APT::Sandbox::User "$(id -un)";
+		APT::Sandbox::User "root";
 		Acquire::Languages "none";
 		Acquire::Retries "2";
 		Debug::NoLocking "1";
