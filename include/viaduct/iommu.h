@@ -2,26 +2,30 @@
 /**
  * DOC: floor 4, DMA address spaces
  *
- * What a device may reach, by IOVA. Mapping stores, pinning pins: a map keeps (object, offset, length,
- * access) and costs nothing else; memory is held only while a device has I/O under way.
+ * What a device may reach, by IOVA. Mapping stores, pinning pins: a map keeps (object, offset,
+ * length, access) and costs nothing else; memory is held only while a device has I/O under way.
  *
- * A space is either filled by vd_dma_map() and vd_dma_unmap(), as by a VFIO client, or follows a guest's
- * memory map, with IOVA = guest physical address (vd_dma_follow()).
+ * A space is either filled by vd_dma_map() and vd_dma_unmap(), as by a VFIO client, or follows a
+ * guest's memory map, with IOVA = guest physical address (vd_dma_follow()).
  *
- * Two primitives. The *guard* (vd_dma_translate() between vd_dma_guard_enter/leave, and vd_dma_read/write) is a
- * read section of the environment: short, never sleeps; an invalidation waits for it. The *pin* is counted over ranges, for
- * asynchronous I/O: an invalidation closes the range to new pins, asks the owners, and waits with no lock held up
- * to the space's limit. A pin's owner never calls invalidate. Where an invalidation may not sleep and there are
- * pins, it fails with -EAGAIN.
+ * Two primitives. The *guard* (vd_dma_translate() between vd_dma_guard_enter/leave, and
+ * vd_dma_read/write) is a read section of the environment: short, never sleeps; an invalidation
+ * waits for it. The *pin* is counted over ranges, for asynchronous I/O: an invalidation closes the
+ * range to new pins, asks the owners, and waits with no lock held up to the space's limit. A pin's
+ * owner never calls invalidate. Where an invalidation may not sleep and there are pins, it fails
+ * with -EAGAIN.
  *
- * Anything outside the maps faults, is counted and changes nothing (A12); in a space that follows a guest that
- * includes all trap slots: registers, configuration space, the MSI window. Device memory (another device's BAR) is
- * reached like RAM; while it is being reset or moved, DMA to it faults instead of waiting.
+ * Anything outside the maps faults, is counted and changes nothing (A12); in a space that follows a
+ * guest that includes all trap slots: registers, configuration space, the MSI window. Device memory
+ * (another device's BAR) is reached like RAM; while it is being reset or moved, DMA to it faults
+ * instead of waiting.
  *
- * Addresses, lengths and counts given to translate, read, write and pin may come from a hostile guest.
+ * Addresses, lengths and counts given to translate, read, write and pin may come from a hostile
+ * guest.
  *
  * Locks: functions may be called with any lock held that no listener of the memory's chain and no
- * @unpin_request takes, except where noted. Memory, host and space may go in any order, but not at the same time.
+ * unpin_request takes, except where noted. Memory, host and space may go in any order, but not at
+ * the same time.
  */
 #ifndef VIADUCT_IOMMU_H
 #define VIADUCT_IOMMU_H
@@ -58,12 +62,16 @@ int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space 
 /**
  * vd_dma_space_destroy() - nothing is reachable any more; all maps go
  *
- * Asks the owners of pins and waits for them, up to the limit; what is then still pinned stays for ever. Sleeps; no
- * lock held, not in a guard. The struct itself goes with the last vd_dma_space_put(). NULL is ignored.
+ * Asks the owners of pins and waits for them, up to the limit; what is then still pinned stays for
+ * ever. Sleeps; no lock held, not in a guard. The struct itself goes with the last
+ * vd_dma_space_put(). NULL is ignored.
  */
 void vd_dma_space_destroy(struct vd_dma_space *space);
 
-/** vd_dma_space_get() - for who may outlive the space's destruction; every call on it then faults. Return: @space. */
+/**
+ * vd_dma_space_get() - for who may outlive the space's destruction; every call on it then faults.
+ * Return: @space.
+ */
 struct vd_dma_space *vd_dma_space_get(struct vd_dma_space *space);
 /** vd_dma_space_put() - undo vd_dma_space_get(); never sleeps */
 void vd_dma_space_put(struct vd_dma_space *space);
@@ -74,10 +82,10 @@ void vd_dma_space_put(struct vd_dma_space *space);
  *
  * Keeps a reference to @object; touches none of its memory. Never sleeps.
  *
- * Return: 0; -EINVAL zero length, IOVA, length or offset misaligned, no access; -EOVERFLOW wraps; -EEXIST overlaps a
- *	map; -ERANGE outside the object; -EACCES write to a read-only object; -EXDEV an object of another host;
- *	-ENOSPC over 65 535 maps; -EBUSY the space follows a guest; -ESHUTDOWN it is destroyed; -ENOMEM. On error nothing
- *	has changed.
+ * Return: 0; -EINVAL zero length, IOVA, length or offset misaligned, no access; -EOVERFLOW wraps;
+ *	-EEXIST overlaps a map; -ERANGE outside the object; -EACCES write to a read-only object;
+ *	-EXDEV an object of another host; -ENOSPC over 65 535 maps; -EBUSY the space follows a
+ *	guest; -ESHUTDOWN it is destroyed; -ENOMEM. On error nothing has changed.
  */
 int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	       struct vd_host_object *object, uint64_t offset, unsigned access);
@@ -86,34 +94,35 @@ int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
  * vd_dma_unmap() - take away exactly the maps that lie in the range
  * @unmapped: set to the bytes that were mapped, 0 on error; may be NULL
  *
- * Closes the maps (new accesses fault), asks the owners of pins and waits for them and for guards. Sleeps; no lock
- * held that a guard's or pin's holder takes, not in a guard.
+ * Closes the maps (new accesses fault), asks the owners of pins and waits for them and for guards.
+ * Sleeps; no lock held that a guard's or pin's holder takes, not in a guard.
  *
- * Return: 0, also where nothing was mapped; -EINVAL zero length, misaligned, or it would split a map; -EOVERFLOW;
- *	-EBUSY the space follows a guest, or pins stayed past the limit: then the maps stay, closed, and keep their
- *	memory until a later call succeeds.
+ * Return: 0, also where nothing was mapped; -EINVAL zero length, misaligned, or it would split a
+ *	map; -EOVERFLOW; -EBUSY the space follows a guest, or pins stayed past the limit: then the
+ *	maps stay, closed, and keep their memory until a later call succeeds.
  */
 int vd_dma_unmap(struct vd_dma_space *space, vd_iova iova, uint64_t length, uint64_t *unmapped);
 
 /**
- * vd_dma_follow() - IOVA = guest physical address: all RAM slots, and device slots (peer to peer), as they are
+ * vd_dma_follow() - IOVA = guest physical address: all RAM slots, and device slots (peer to peer)
  *
- * Slots that come, move and go are followed without the device's help. DMA writes are marked in the guest's
- * dirty logs. Undone by destroy. Before any use of the space by a device; sleeps.
+ * Slots that come, move and go are followed without the device's help. DMA writes are marked in the
+ * guest's dirty logs. Undone by destroy. Before any use of the space by a device; sleeps.
  *
- * Return: 0; -EBUSY there are maps, or it follows already; -EXDEV @mem belongs to another host; -ESHUTDOWN @mem has been
- *	released.
+ * Return: 0; -EBUSY there are maps, or it follows already; -EXDEV @mem belongs to another host;
+ *	-ESHUTDOWN @mem has been released.
  */
 int vd_dma_follow(struct vd_dma_space *space, struct vd_mem *mem, struct vd_error *error);
 
-/* ---- pins ------------------------------------------------------------------------------------- */
+/* ---- pins ----------------------------------------------------------------------------------- */
 
 /**
  * struct vd_dma_owner - who holds pins
- * @unpin_request: somebody wants memory of this range back: let go of it as soon as the I/O under way allows, here or
- *	later. Called on the invalidating thread with no lock held, at most once an invalidation. A thread of the
- *	owner may be waiting inside vd_dma_pin() for this very invalidation meanwhile, with its own locks held: who takes
- *	such a lock here waits for itself.
+ * @unpin_request: somebody wants memory of this range back: let go of it as soon as the I/O under
+ *	way allows, here or later. Called on the invalidating thread with no lock held, at most once
+ *	an invalidation. A thread of the owner may be waiting inside vd_dma_pin() for this very
+ *	invalidation meanwhile, with its own locks held: who takes such a lock here waits for
+ *	itself.
  */
 struct vd_dma_owner {
 	void (*unpin_request)(struct vd_dma_owner *owner, vd_iova start, uint64_t length);
@@ -144,55 +153,69 @@ struct vd_dma_pin {
  * @segments: set to host pointers in order, adjacent ones merged
  * @segment_count: room in, used out (unchanged on error)
  *
- * All or nothing. Sleeps while an invalidation of a range is under way: not in a guard, and not with a lock that a
- * listener takes.
+ * All or nothing. Sleeps while an invalidation of a range is under way: not in a guard, and not
+ * with a lock that a listener takes.
  *
- * Return: 0; -EFAULT a byte is not mapped or not allowed, a range is empty or wraps, or there is none (counted
- *	as one fault); -ENOSPC not enough segments.
+ * Return: 0; -EFAULT a byte is not mapped or not allowed, a range is empty or wraps, or there is
+ *	none (counted as one fault); -ENOSPC not enough segments.
  */
 int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, unsigned count,
 	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
 	       struct vd_dma_segment *segments, unsigned *segment_count);
-/** vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty */
+/**
+ * vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty
+ */
 void vd_dma_unpin(struct vd_dma_pin *pin);
 /**
  * vd_dma_owner_drain() - wait until no unpin_request of the owner runs
  * @owner: NULL for all owners
- * For an owner that holds no pins any more and is about to go. Sleeps; no lock held that unpin_request takes, and not
- * from within it.
+ *
+ * For an owner that holds no pins any more and is about to go. Sleeps; no lock held that
+ * unpin_request takes, and not from within it.
  */
 void vd_dma_owner_drain(struct vd_dma_space *space, const struct vd_dma_owner *owner);
 
-/* ---- guards ------------------------------------------------------------------------------------ */
+/* ---- guards --------------------------------------------------------------------------------- */
 
-/** vd_dma_guard_enter() - until leave, what was translated stays; nests; nothing in it may sleep or wait */
+/**
+ * vd_dma_guard_enter() - until leave, what was translated stays; nests; nothing in it may sleep or
+ * wait
+ */
 void vd_dma_guard_enter(struct vd_dma_space *space);
 void vd_dma_guard_leave(struct vd_dma_space *space);
 /**
  * vd_dma_translate() - one host pointer, inside a guard
  * @run: set to the bytes contiguous from it on, at most what the map holds
  * After storing through the pointer, call vd_dma_mark_dirty() before the guard is left.
- * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way: leave the guard, vd_dma_wait(), try again.
+ * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way: leave the guard,
+ *	vd_dma_wait(), try again.
  */
 int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, void **pointer,
 		     uint64_t *run);
-/** vd_dma_mark_dirty() - the device has stored there; no-op unless the space follows a guest with a dirty log */
+/**
+ * vd_dma_mark_dirty() - the device has stored there; no-op unless the space follows a guest with a
+ * dirty log
+ */
 void vd_dma_mark_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length);
-/** vd_dma_wait() - until what made vd_dma_translate() say -EAGAIN is over. Sleeps; not in a guard. */
+/**
+ * vd_dma_wait() - until what made vd_dma_translate() say -EAGAIN is over. Sleeps; not in a guard.
+ */
 void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length);
 
 /**
- * vd_dma_read(), vd_dma_write() - copy under a guard (entered here), across maps; waits out invalidations
- * Return: 0; -EFAULT a byte is not mapped or not allowed (counted as one fault): then nothing was written, unless the
- *	memory was taken away meanwhile.
+ * vd_dma_read(), vd_dma_write() - copy under a guard (entered here), across maps
+ *
+ * Waits out invalidations. Not in a guard.
+ * Return: 0; -EFAULT a byte is not mapped or not allowed (counted as one fault): then nothing was
+ *	written, unless the memory was taken away meanwhile.
  */
 int vd_dma_read(struct vd_dma_space *space, vd_iova iova, void *buffer, size_t length);
 int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, size_t length);
 
 /**
  * struct vd_dma_stats - counters
- * @translations: successful lookups by guard, copy and pin, one each contiguous piece. Cheap rather than exact: when many
- *	threads translate at the same time, some may not be counted
+ * @translations: successful lookups by guard, copy and pin, one each contiguous piece. Cheap rather
+ *	than exact: when many threads translate at the same time, some may not be counted
  * @pins: pin calls that succeeded
  * @pinned_bytes: now
  * @faults: calls that failed with -EFAULT

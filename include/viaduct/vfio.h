@@ -2,19 +2,21 @@
 /**
  * DOC: floor 5, the device model
  *
- * A device is regions, interrupts, reset, quiesce, DMA through its DMA address space, and save/load: what VFIO
- * shows of one. Whoever uses a device (the VM's PCI host, a vfio-user server, the ioctl ABI) sees only this header.
+ * A device is regions, interrupts, reset, quiesce, DMA through its DMA address space, and
+ * save/load: what VFIO shows of one. Whoever uses a device (the VM's PCI host, a vfio-user server,
+ * the ioctl ABI) sees only this header.
  *
- * One lock a device, owned by the core: every operation is called with it held, on the caller's thread, so doorbells
- * run inline. Operations may call vd_device_raise(), vd_device_memory() and vd_dma_*(), never vd_device_read/write,
- * reset or anything that invalidates memory.
+ * One lock a device, owned by the core: every operation is called with it held, on the caller's
+ * thread, so doorbells run inline. Operations may call vd_device_raise(), vd_device_memory() and
+ * vd_dma_*(), never vd_device_read/write, reset or anything that invalidates memory.
  *
- * The core owns the mappable bytes: one sealed sparse memfd for the plain regions of a device, one for the prefetchable
- * ones, as a mapping has one memory type (offset = region's @memory_offset, page-padded). Trapped registers,
- * configuration space and MSI-X tables never live there, since whoever gets the descriptor can map all of it.
+ * The core owns the mappable bytes: one sealed sparse memfd for the plain regions of a device, one
+ * for the prefetchable ones, as a mapping has one memory type (offset = region's @memory_offset,
+ * page-padded). Trapped registers, configuration space and MSI-X tables never live there, since
+ * whoever gets the descriptor can map all of it.
  *
- * Functions for users of the device take its lock: call them without it, and without a lock that a listener of the
- * host's memory takes. Host, guest, DMA space and device may go in any order.
+ * Functions for users of the device take its lock: call them without it, and without a lock that a
+ * listener of the host's memory takes. Host, guest, DMA space and device may go in any order.
  */
 #ifndef VIADUCT_VFIO_H
 #define VIADUCT_VFIO_H
@@ -40,7 +42,7 @@ enum vd_irq_index {
 #define VD_REGION_PREFETCH 8u	  /* mapped write-combining, not uncached */
 #define VD_REGION_AREAS_MAX 4u
 
-/** struct vd_region_area - a directly mappable part of a region: bytes from its start, whole pages of the host */
+/** struct vd_region_area - a directly mappable part of a region: whole pages of the host */
 struct vd_region_area { uint64_t offset, size; };
 
 /**
@@ -63,20 +65,22 @@ struct vd_region {
 struct vd_device;
 struct vd_stream;
 
-/** enum vd_reset_kind - of the whole bus (power-on, secondary bus reset), or of one function (FLR) */
+/** enum vd_reset_kind - of the bus (power-on, secondary bus reset), or of one function (FLR) */
 enum vd_reset_kind { VD_RESET_BUS, VD_RESET_FUNCTION };
 
 /**
  * struct vd_device_ops - what a device author writes; all optional but read and write
- * @read, @write: a trapped access, in naturally aligned pieces of 1, 2, 4 or 8 bytes; the core has checked that
- *	they lie inside the region and outside its mappable areas, which it serves itself. Little-endian bytes. Return 0 or
- *	-errno (the reader then gets all ones)
- * @reset: back to power-on state; all pins dropped, no I/O under way afterwards. The core lowers INTx
- * @quiesce: start nothing new, finish what is under way, drop pins; may sleep. Return 0, or -errno: then it goes on as before
+ * @read, @write: a trapped access, in naturally aligned pieces of 1, 2, 4 or 8 bytes; the core has
+ *	checked that they lie inside the region and outside its mappable areas, which it serves
+ *	itself. Little-endian bytes. Return 0 or -errno (the reader then gets all ones)
+ * @reset: back to power-on state; all pins dropped, no I/O under way afterwards. The core lowers
+ *	INTx
+ * @quiesce: start nothing new, finish what is under way, drop pins; may sleep. Return 0, or -errno:
+ *	then it goes on as before
  * @resume: ends it
  * @save: all state, including the bytes of mappable areas, while quiesced. Return 0, -errno
- * @load: the reverse, while quiesced; a stream is hostile: check everything, then take it over. Return 0, or -errno with
- *	nothing changed
+ * @load: the reverse, while quiesced; a stream is hostile: check everything, then take it over.
+ *	Return 0, or -errno with nothing changed
  * @poll: look for completions of asynchronous I/O
  * @release: last call; free @context
  */
@@ -116,8 +120,9 @@ struct vd_device_config {
 
 /**
  * vd_device_create() - a device with one reference; calls no operation
- * Return: 0; -EINVAL with the reason in @error: missing operations, areas that are no whole pages, outside their region or
- *	overlapping, a mappable configuration space; -ENOMEM; -EMFILE. On error @context stays the caller's.
+ * Return: 0; -EINVAL with the reason in @error: missing operations, areas that are no whole pages,
+ *	outside their region or overlapping, a mappable configuration space; -ENOMEM; -EMFILE. On
+ *	error @context stays the caller's.
  */
 int vd_device_create(const struct vd_device_config *config, struct vd_device **device,
 		     struct vd_error *error);
@@ -125,16 +130,18 @@ int vd_device_create(const struct vd_device_config *config, struct vd_device **d
 struct vd_device *vd_device_get(struct vd_device *device);
 /**
  * vd_device_put() - last reference: quiesce, zap BARs in every mirror, release. NULL is ignored.
- * Sleeps; not from an operation, nor from an unpin request. Memory that is still mapped somewhere (a guest's slot
- * holds it) stays, without a device behind it, until that goes.
+ * Sleeps; not from an operation, nor from an unpin request. Memory that is still mapped somewhere
+ * (a guest's slot holds it) stays, without a device behind it, until that goes.
  */
 void vd_device_put(struct vd_device *device);
 
-/* -- for the device itself (called with its lock held) ------------------------------------------- */
+/* ---- for the device itself (called with its lock held) -------------------------------------- */
 
 /**
  * vd_device_memory() - the device's own view of mappable bytes of a region
- * Guests and clients write there at any time: use vd_guest_load/store/copy. Good while host and device live.
+ *
+ * Guests and clients write there at any time: use vd_guest_load/store/copy. Good while host and
+ * device live.
  * Return: a pointer, or NULL if not all of it is in one mappable area. Needs no lock.
  */
 void *vd_device_memory(struct vd_device *device, unsigned region, uint64_t offset, uint64_t length);
@@ -142,7 +149,8 @@ void *vd_device_memory(struct vd_device *device, unsigned region, uint64_t offse
 struct vd_dma_space *vd_device_space(struct vd_device *device);
 /**
  * vd_device_raise() - fire an edge (MSI, MSI-X, ERR, REQ) or assert INTx
- * Counted; no-op for vectors that the device does not have, and where nobody listens. INTx that is asserted stays so.
+ *
+ * Counted; no-op for vectors that the device does not have. INTx that is asserted stays so.
  */
 void vd_device_raise(struct vd_device *device, enum vd_irq_index index, unsigned vector);
 /** vd_device_lower() - deassert INTx */
@@ -162,11 +170,13 @@ void vd_device_unlock(struct vd_device *device);
 const struct vd_env *vd_device_env(struct vd_device *device);
 /**
  * vd_device_request_reset() - from within @write: reset me, once this access is over
- * The core does a whole vd_device_reset(), without the lock, on the same thread, before the access returns.
+ *
+ * The core does a whole vd_device_reset(), without the lock, on the same thread, before the access
+ * returns.
  */
 void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind);
 
-/* -- for whoever uses the device; these take the lock -------------------------------------------- */
+/* ---- for whoever uses the device; these take the lock --------------------------------------- */
 
 const char *vd_device_name(const struct vd_device *device);
 /** vd_device_region() - description; NULL if index >= VD_REGION_COUNT */
@@ -176,10 +186,11 @@ unsigned vd_device_irq_count(const struct vd_device *device, enum vd_irq_index i
 
 /**
  * vd_device_read(), vd_device_write() - the slow path; each call counted once
- * @length: any; mappable areas are served from their memory (the same bytes as a mapping shows), the rest by the
- *	device
- * Return: 0; -EINVAL no such region; -ERANGE outside it; -EACCES the region does not allow it; -EIO the host is gone;
- *	the device's own error; of a reset that the access asked for. On error a read gives all ones.
+ * @length: any; mappable areas are served from their memory (the same bytes as a mapping shows),
+ *	the rest by the device
+ * Return: 0; -EINVAL no such region; -ERANGE outside it; -EACCES the region does not allow it; -EIO
+ *	the host is gone; the device's own error; of a reset that the access asked for. On error a
+ *	read gives all ones.
  */
 int vd_device_read(struct vd_device *device, unsigned region, vd_region_offset offset, void *data,
 		   size_t length);
@@ -187,18 +198,24 @@ int vd_device_write(struct vd_device *device, unsigned region, vd_region_offset 
 		    const void *data, size_t length);
 
 /**
- * vd_device_map_area() - the fast path: (object, offset) of a mappable area (A2, A8: what is not an area of the
- * region cannot be had). The object's type is write-combining for prefetchable regions, else uncached. Takes no lock.
- * Return: 0 and a borrowed object; -EINVAL region; -ERANGE not inside one area; -EOPNOTSUPP nothing mappable.
+ * vd_device_map_area() - the fast path: (object, offset) of a mappable area (A2, A8: what is not an
+ * area of the region cannot be had). The object's type is write-combining for prefetchable regions,
+ * else uncached. Takes no lock.
+ * Return: 0 and a borrowed object; -EINVAL region; -ERANGE not inside one area; -EOPNOTSUPP nothing
+ *	mappable.
  */
 int vd_device_map_area(struct vd_device *device, unsigned region, uint64_t offset, uint64_t length,
 		       struct vd_host_object **object, uint64_t *object_offset);
 
-/** vd_irq_sink - where an interrupt goes; called with the device's lock held: must not call the device */
+/**
+ * vd_irq_sink - where an interrupt goes; called with the device's lock held: must not call the
+ * device
+ */
 typedef void (*vd_irq_sink)(void *context, enum vd_irq_index index, unsigned vector, bool level);
 /**
- * vd_device_set_sink() - for all vectors of an index; NULL to disconnect: on return the old one is not called any more
- * Told at once if INTx is asserted.
+ * vd_device_set_sink() - for all vectors of an index; NULL to disconnect
+ *
+ * On return the old one is not called any more. The new one is told at once if INTx is asserted.
  * Return: 0, -EINVAL.
  */
 int vd_device_set_sink(struct vd_device *device, enum vd_irq_index index, vd_irq_sink sink,
@@ -206,10 +223,13 @@ int vd_device_set_sink(struct vd_device *device, enum vd_irq_index index, vd_irq
 
 /**
  * vd_device_reset() - zap every mapping of its BARs in every mirror, reset, let accesses re-fault
- * Return: 0; -errno of a mirror that could not let go (-EBUSY: another device's DMA into the BAR): nothing has changed.
+ * Return: 0; -errno of a mirror that could not let go (-EBUSY: another device's DMA into the BAR):
+ *	nothing has changed.
  */
 int vd_device_reset(struct vd_device *device, enum vd_reset_kind kind);
-/** vd_device_quiesce() - nests; ended by as many vd_device_resume(). Return: 0, the device's error. */
+/**
+ * vd_device_quiesce() - nests; ended by as many vd_device_resume(). Return: 0, the device's error.
+ */
 int vd_device_quiesce(struct vd_device *device);
 void vd_device_resume(struct vd_device *device);
 /** vd_device_poll() - cheap when not busy: one relaxed load, no lock */
@@ -223,8 +243,8 @@ int vd_device_poll_fd(const struct vd_device *device);
 int vd_device_save(struct vd_device *device, struct vd_stream *stream);
 /**
  * vd_device_load() - takes the next state off the stream; quiesces the device meanwhile
- * Return: 0; -EINVAL not the state of such a device, cut off, or the device refuses it; its error. On error nothing has
- *	changed.
+ * Return: 0; -EINVAL not the state of such a device, cut off, or the device refuses it; its error.
+ *	On error nothing has changed.
  */
 int vd_device_load(struct vd_device *device, struct vd_stream *stream, struct vd_error *error);
 
@@ -241,7 +261,7 @@ struct vd_device_stats {
 /** vd_device_stats() - takes no lock */
 void vd_device_stats(const struct vd_device *device, struct vd_device_stats *stats);
 
-/* -- state streams: little-endian, length-checked; the first error sticks ------------------------ */
+/* ---- state streams: little-endian, length-checked; the first error sticks ------------------- */
 
 /**
  * struct vd_stream - growing (save) or given (load) bytes
@@ -249,7 +269,8 @@ void vd_device_stats(const struct vd_device *device, struct vd_device_stats *sta
  * @data, @length: the bytes; to load: the caller's
  * @position: of the next get
  * @room: allocated; 0 if @data is the caller's
- * @failed: a put found no memory, or a get went past the end; further ones do nothing, and gets give zeroes
+ * @failed: a put found no memory, or a get went past the end; further ones do nothing, and gets
+ *	give zeroes
  */
 struct vd_stream {
 	const struct vd_env *env;

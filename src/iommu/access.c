@@ -44,7 +44,7 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length)
 void vd_dma_mark_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length)
 {
 	space->env->read_enter(space->env);
-	/* Acquire pairs with the release in dma_close(): if not closed, the guest's map stays. */
+	/* Acquire as in dma_resolve(): if not closed, the guest's map stays for this section. */
 	if (space->mem && !atomic_load_explicit(&space->closed, memory_order_acquire))
 		vd_mem_mark_dirty(space->mem, (vd_gpa){iova.value}, length);
 	space->env->read_leave(space->env);
@@ -96,8 +96,8 @@ static int check_rest(const struct copy *copy, uint64_t done, struct dma_piece *
 }
 
 /*
- * In a read section that has seen all of it, so that its content cannot change before it is left. If a change
- * has begun meanwhile, all is done again after it.
+ * In a read section that has seen all of it, so that its content cannot change before it is left.
+ * If a change has begun meanwhile, all is done again after it.
  */
 static int copy_pieces(const struct copy *copy, struct dma_piece *piece)
 {

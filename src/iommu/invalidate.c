@@ -19,7 +19,10 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 	bool guards;
 	int r;
 
-	/* Writes by DMA are marked after the store, at the latest by unpin: nothing here is write-protected. */
+	/*
+	 * Writes by DMA are marked after the store, at the latest by unpin: nothing here is
+	 * write-protected.
+	 */
 	if (event->reason == VD_INVALIDATE_WRITE_PROTECT)
 		return 0;
 	/* Who only reads does not mind. */

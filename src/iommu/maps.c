@@ -4,8 +4,8 @@
 #define LEAF_SLOTS 16u
 #define FANOUT 64u
 /*
- * A node splits only when it is full, so each level costs whoever wants the tree to be high some thirty
- * times the operations of the level below.
+ * A node splits only when it is full, so each level costs whoever wants the tree to be high some
+ * thirty times the operations of the level below.
  */
 #define HEIGHT_MAX 12u
 #define NO_START UINT64_MAX /* of a free slot: maps are page-aligned */
@@ -111,7 +111,7 @@ struct dma_map *dma_maps_find(const struct dma_maps *maps, uint64_t iova)
 	return map && iova - map->start <= map->last - map->start ? map : NULL;
 }
 
-/* ---- what follows is for the writer ------------------------------------------------------------ */
+/* ---- what follows is for the writer --------------------------------------------------------- */
 
 static void path_find(const struct dma_maps *maps, uint64_t iova, struct path *path)
 {
@@ -170,7 +170,7 @@ struct dma_map *dma_maps_next(const struct dma_maps *maps, uint64_t iova)
 	return map;
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------- */
+/* ---- nodes ---------------------------------------------------------------------------------- */
 
 static size_t node_size(const struct maps_node *node)
 {
@@ -233,7 +233,7 @@ static void inner_append(struct inner *inner, uint64_t low, struct maps_node *ch
 	inner->node.count++;
 }
 
-/* Where the node at @level of the path hangs: in its parent, or at the root. Level 0 is the leaf's parent. */
+/* Where the node at @level of the path (0: the leaf's parent) hangs: in its parent, or the root. */
 static void link_set(struct dma_maps *maps, const struct path *path, unsigned level,
 		     struct maps_node *node)
 {
@@ -245,7 +245,7 @@ static void link_set(struct dma_maps *maps, const struct path *path, unsigned le
 	atomic_store_explicit(link, node, memory_order_release);
 }
 
-/* ---- insertion ----------------------------------------------------------------------------------- */
+/* ---- insertion ------------------------------------------------------------------------------ */
 
 /* Everything that an insertion may need, allocated before anything changes. */
 struct reserve {
@@ -272,7 +272,7 @@ static int reserve_inner(struct reserve *reserve, const struct vd_env *env, unsi
 	return 0;
 }
 
-/* Two halves for each full node of the path, a copy of the first that is not full, or a new root. */
+/* Two halves for each full node of the path, a copy of the first that is not, or a new root. */
 static int reserve_fill(struct reserve *reserve, const struct vd_env *env, const struct path *path)
 {
 	unsigned level = 0;
@@ -294,8 +294,8 @@ static int reserve_fill(struct reserve *reserve, const struct vd_env *env, const
 }
 
 /*
- * No map is in the gap before the first one of the neighbour, so the separator may move over it. Empty
- * leaves that are left behind (see leaf_drop()) may make it several.
+ * No map is in the gap before the first one of the neighbour, so the separator may move over it.
+ * Empty leaves that are left behind (see leaf_drop()) may make it several.
  */
 static void raise_separators(const struct path *path, uint64_t last)
 {
@@ -348,7 +348,8 @@ static struct halves leaf_split(const struct leaf *leaf, struct dma_map *map,
 }
 
 /*
- * The children of @inner, with @halves in place of child @index, go to @left, from the @cut-th on to @right.
+ * The children of @inner, with @halves in place of child @index, go to @left, from the @cut-th on
+ * to @right.
  * Return: where @right begins.
  */
 static uint64_t inner_fill(const struct inner *inner, unsigned index, const struct halves *halves,
@@ -447,7 +448,7 @@ int dma_maps_insert(struct dma_maps *maps, struct dma_map *map)
 	return 0;
 }
 
-/* ---- removal -------------------------------------------------------------------------------------- */
+/* ---- removal -------------------------------------------------------------------------------- */
 
 static void tree_retire(struct maps_node *node)
 {
@@ -461,8 +462,8 @@ static void tree_retire(struct maps_node *node)
 }
 
 /*
- * Takes an empty leaf out. Where there is no memory for that it stays: it is found, is empty, and goes at
- * the latest with the last map.
+ * Takes an empty leaf out. Where there is no memory for that it stays: it is found, is empty, and
+ * goes at the latest with the last map.
  */
 static void leaf_drop(struct dma_maps *maps, const struct path *path)
 {

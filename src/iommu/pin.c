@@ -2,7 +2,7 @@
 /* Memory held for asynchronous I/O, and how those who want it back get it. */
 #include "iommu/space.h"
 
-/* ---- pinning --------------------------------------------------------------------------------- */
+/* ---- pinning -------------------------------------------------------------------------------- */
 
 /* Segments under construction. */
 struct gather {
@@ -123,7 +123,7 @@ void vd_dma_unpin(struct vd_dma_pin *pin)
 	dma_unlock(space);
 }
 
-/* ---- getting memory back ------------------------------------------------------------------------ */
+/* ---- getting memory back -------------------------------------------------------------------- */
 
 /* Whether a range, all of which is mapped as it is pinned, is backed by the bytes that change. */
 static bool range_backed_by(const struct vd_dma_space *space, const struct vd_dma_range *range,
@@ -168,7 +168,7 @@ static bool pin_concerned(const struct vd_dma_space *space, const struct vd_dma_
 	return false;
 }
 
-/* The first pin that is concerned and was not asked for since ask number @since; UINT64_MAX for any. */
+/* The first pin concerned that was not asked for since ask number @since; UINT64_MAX for any. */
 static struct vd_dma_pin *find_concerned(const struct vd_dma_space *space,
 					 const struct dma_change *change, uint64_t since)
 {
@@ -180,8 +180,8 @@ static struct vd_dma_pin *find_concerned(const struct vd_dma_space *space,
 }
 
 /*
- * Asks the owner of @pin for all its pins that are concerned. The lock is dropped meanwhile; that the owner
- * is being asked is noted, so that it can wait for the end of that before it goes.
+ * Asks the owner of @pin for all its pins that are concerned. The lock is dropped meanwhile; that
+ * the owner is being asked is noted, so that it can wait for the end of that before it goes.
  */
 static void ask(struct vd_dma_space *space, struct vd_dma_pin *pin,
 		const struct dma_change *change, uint64_t number)

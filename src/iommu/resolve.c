@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * From an IOVA to a host pointer. A space that follows a guest asks the guest's memory map itself: what is
- * mirrored on demand, and kept nowhere, is never stale.
+ * From an IOVA to a host pointer. A space that follows a guest asks the guest's memory map itself:
+ * what is mirrored on demand, and kept nowhere, is never stale.
  */
 #include "iommu/space.h"
 
@@ -86,23 +86,24 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 {
 	int r;
 
-	/* Acquire pairs with the release in dma_close(). If not closed, the chain stays for this section. */
+	/* Acquire pairs with the releases where it is set. If not closed, the chain stays. */
 	if (atomic_load_explicit(&space->closed, memory_order_acquire))
 		return -EFAULT;
 	r = resolve_once(space, iova, access, piece);
-	/* An invalidation that has ended meanwhile counts as well; now only one that is active does. */
+	/* One that has ended meanwhile counts as well; the second time only one that is active. */
 	if (r == -EAGAIN)
 		r = resolve_once(space, iova, access, piece);
 	/*
-	 * Another device's memory that is just being reset or moved away does not answer. To wait for it would
-	 * be a deadlock if it is the memory of the very device that asks, whose reset waits for its lock.
+	 * Another device's memory that is just being reset or moved away does not answer. To wait
+	 * for it would be a deadlock if it is the memory of the very device that asks, whose reset
+	 * waits for its lock.
 	 */
 	if (r == -EAGAIN && piece->device)
 		r = -EFAULT;
 	return r;
 }
 
-/* ---- waiting for the end of a change ----------------------------------------------------------- */
+/* ---- waiting for the end of a change -------------------------------------------------------- */
 
 void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece)
 {
@@ -123,7 +124,7 @@ void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece)
 	dma_unlock(space);
 }
 
-/* ---- counting ------------------------------------------------------------------------------------ */
+/* ---- counting ------------------------------------------------------------------------------- */
 
 /* Which thread this is: only the address is used. */
 static unsigned thread_counter(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sleeping with a limit. The environment has no timed wait, as the freestanding floors need none; from
- * this floor on the world is a Linux process.
+ * Sleeping with a limit. The environment has no timed wait, as the freestanding floors need none;
+ * from this floor on the world is a Linux process.
  */
 #include <linux/futex.h>
 #include <sys/syscall.h>

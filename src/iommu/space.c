@@ -10,7 +10,8 @@ static int check_config(const struct vd_dma_config *config, struct vd_error *err
 	unsigned host_shift = vd_host_page_shift(config->host);
 
 	if (config->page_shift && (config->page_shift < host_shift || config->page_shift > 30))
-		return vd_error_set(error, -EINVAL, "DMA page shift %u: the host's pages need %u to 30",
+		return vd_error_set(error, -EINVAL,
+				    "DMA page shift %u: the host's pages need %u to 30",
 				    config->page_shift, host_shift);
 	if (config->pin_limit_ms > UINT32_MAX)
 		return vd_error_set(error, -EINVAL, "pin limit of %llu ms is absurd",
@@ -92,7 +93,7 @@ int vd_dma_follow(struct vd_dma_space *space, struct vd_mem *mem, struct vd_erro
 	return vd_error_set(error, r, "the guest's memory has been released");
 }
 
-/* ---- maps ----------------------------------------------------------------------------------------- */
+/* ---- maps ----------------------------------------------------------------------------------- */
 
 static int check_range(const struct vd_dma_space *space, uint64_t iova, uint64_t length,
 		       uint64_t offset)
@@ -177,7 +178,7 @@ static struct dma_map *take_next(const struct vd_dma_space *space, uint64_t *at,
 
 	if (!map || map->start > last)
 		return NULL;
-	/* behind the end of the address space there is nothing: then start over is never asked for */
+	/* no map begins at the last byte */
 	*at = map->last == UINT64_MAX ? UINT64_MAX : map->last + 1;
 	return map;
 }
@@ -276,9 +277,9 @@ int vd_dma_unmap(struct vd_dma_space *space, vd_iova iova, uint64_t length, uint
 	return r;
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------- */
+/* ---- the end -------------------------------------------------------------------------------- */
 
-/* Nothing is reachable any more, and nothing is held. Return: -EBUSY if something is, past the limit. */
+/* Nothing is reachable any more, and nothing is held. Return: -EBUSY if it is, past the limit. */
 static int close_space(struct vd_dma_space *space, struct dma_map **list, bool *listens)
 {
 	struct dma_change all = {.last = UINT64_MAX, .blockable = true};

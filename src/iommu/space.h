@@ -7,7 +7,7 @@
 
 #include "iommu/maps.h"
 
-/* Translations are counted on every DMA access: each thread in a cache line that is most likely its own. */
+/* Translations are counted on every access: each thread in a cache line that is likely its own. */
 #define DMA_COUNTERS 16u
 
 struct dma_counter {
@@ -36,9 +36,10 @@ struct vd_dma_space {
 	_Atomic bool closed;  /* nothing is reachable any more */
 
 	/*
-	 * @lock comes after every lock of a caller and is not held while anything is waited for or asked.
-	 * A range becomes active on @chain before the listener takes @lock to look for pins, and a pin is
-	 * checked against the active ranges under the same lock: so an invalidation either sees it or keeps it out.
+	 * The lock comes after every lock of a caller and is not held while anything is waited for
+	 * or asked. A range becomes active on @chain before the listener takes the lock to look for
+	 * pins, and a pin is checked against the active ranges under the same lock: so an
+	 * invalidation either sees it or keeps it out.
 	 */
 	struct vd_lock lock;
 	bool released; /* @chain and @mem are gone */
@@ -65,18 +66,18 @@ static inline void dma_unlock(struct vd_dma_space *space)
 }
 
 /*
- * dma_sleep() - until @word changes or @deadline_ns (of the environment's clock; 0 for none) has passed
+ * dma_sleep() - until @word changes or @deadline_ns (of the env's clock; 0: none) has passed
  * Lock held on entry and exit, not meanwhile. Return: false if the deadline has passed.
  */
 bool dma_sleep(struct vd_dma_space *space, uint64_t deadline_ns);
 /* dma_wake() - lock held */
 void dma_wake(struct vd_dma_space *space);
 
-/* ---- resolve.c -------------------------------------------------------------------------------- */
+/* ---- resolve.c ------------------------------------------------------------------------------ */
 
 /*
- * One IOVA, resolved. @key and @run say which range of the chain the answer depends on; @run is 0 if on
- * none.
+ * One IOVA, resolved. @key and @run say which range of the chain the answer depends on; @run is 0
+ * if on none.
  */
 struct dma_piece {
 	unsigned char *pointer;
@@ -98,11 +99,11 @@ void dma_count(struct vd_dma_space *space, uint64_t translations);
 /* dma_fault() - counts. Return: -EFAULT. */
 int dma_fault(struct vd_dma_space *space);
 
-/* ---- pin.c ------------------------------------------------------------------------------------ */
+/* ---- pin.c ---------------------------------------------------------------------------------- */
 
 /*
- * What is going to change: IOVAs, or, with @object, bytes of an object. Pins that do not have all of
- * @access do not mind.
+ * What is going to change: IOVAs, or, with @object, bytes of an object. Pins that lack one of the
+ * rights in @access do not mind.
  */
 struct dma_change {
 	const struct vd_host_object *object;
@@ -114,11 +115,12 @@ struct dma_change {
 /*
  * dma_pins_drain() - ask the owners of the pins concerned, and wait
  * Lock held on entry and exit, not while asking or waiting. New pins must have been kept out.
- * Return: 0: there are none; -EAGAIN: there are, and the change is not blockable; -EBUSY they stayed past the limit.
+ * Return: 0: there are none; -EAGAIN: there are, and the change is not blockable; -EBUSY they
+ *	stayed past the limit.
  */
 int dma_pins_drain(struct vd_dma_space *space, const struct dma_change *change);
 
-/* ---- invalidate.c ----------------------------------------------------------------------------- */
+/* ---- invalidate.c --------------------------------------------------------------------------- */
 
 extern const struct vd_listener_ops dma_listener_ops;
 

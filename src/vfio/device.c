@@ -4,14 +4,15 @@
 
 #include "vfio/device.h"
 
-/* ---- checks ------------------------------------------------------------------------------------ */
+/* ---- checks --------------------------------------------------------------------------------- */
 
 static bool areas_overlap(const struct vd_region *region, unsigned a)
 {
 	const struct vd_region_area *areas = region->areas;
 
 	for (unsigned b = 0; b < a; b++)
-		if (vd_ranges_overlap(areas[a].offset, areas[a].size, areas[b].offset, areas[b].size))
+		if (vd_ranges_overlap(areas[a].offset, areas[a].size, areas[b].offset,
+				      areas[b].size))
 			return true;
 	return false;
 }
@@ -31,7 +32,7 @@ static int check_areas(const struct vd_device *device, unsigned index, uint64_t 
 		if (area->offset > region->size || area->size > region->size - area->offset ||
 		    areas_overlap(region, i))
 			return vd_error_set(error, -EINVAL,
-					    "%s: area %u of region %u is outside it, or overlaps another",
+					    "%s: area %u of region %u is outside, or overlaps one",
 					    device->name, i, index);
 	}
 	return 0;
@@ -45,7 +46,8 @@ static int check_region(const struct vd_device *device, unsigned index, uint64_t
 		VD_REGION_READ | VD_REGION_WRITE | VD_REGION_MMAP | VD_REGION_PREFETCH;
 
 	if (region->area_count > VD_REGION_AREAS_MAX || region->flags & ~known)
-		return vd_error_set(error, -EINVAL, "%s: region %u has unknown flags or too many areas",
+		return vd_error_set(error, -EINVAL,
+				    "%s: region %u has unknown flags or too many areas",
 				    device->name, index);
 	if (region->flags & VD_REGION_MMAP && (!region->size || index == VD_REGION_CONFIG))
 		return vd_error_set(error, -EINVAL, "%s: nothing of region %u can be mapped",
@@ -77,7 +79,7 @@ static int take_regions(struct vd_device *device, const struct vd_device_config 
 	return r;
 }
 
-/* ---- from beginning to end ------------------------------------------------------------------- */
+/* ---- from beginning to end ------------------------------------------------------------------ */
 
 int vd_device_create(const struct vd_device_config *config, struct vd_device **out,
 		     struct vd_error *error)
@@ -90,7 +92,7 @@ int vd_device_create(const struct vd_device_config *config, struct vd_device **o
 	if (!config->ops || !config->ops->read || !config->ops->write || !config->regions ||
 	    !config->irqs)
 		return vd_error_set(error, -EINVAL,
-				    "%s: a device has regions, interrupts, and reads and writes them",
+				    "%s: a device has regions, interrupts, and operations",
 				    name);
 	device = vd_env_allocate(env, "vfio.create", sizeof(*device), _Alignof(struct vd_device));
 	if (!device)
@@ -128,7 +130,10 @@ static void device_warn(const struct vd_device *device, const char *text)
 		device->env->log(device->env, VD_LOG_WARNING, text);
 }
 
-/* Nothing is under way, and nobody has the device's memory mapped or waits for it to let go of theirs. */
+/*
+ * Nothing is under way, and nobody has the device's memory mapped or waits for it to let go of
+ * theirs.
+ */
 static void device_stop(struct vd_device *device)
 {
 	int r;
@@ -193,7 +198,7 @@ const char *vd_device_name(const struct vd_device *device)
 	return device->name;
 }
 
-/* ---- reset and quiesce -------------------------------------------------------------------------- */
+/* ---- reset and quiesce ---------------------------------------------------------------------- */
 
 void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind)
 {
@@ -251,7 +256,7 @@ void vd_device_resume(struct vd_device *device)
 	vd_device_unlock(device);
 }
 
-/* ---- polling -------------------------------------------------------------------------------------- */
+/* ---- polling -------------------------------------------------------------------------------- */
 
 void vd_device_set_busy(struct vd_device *device, bool busy, int fd)
 {

@@ -44,22 +44,34 @@ static inline void device_count(_Atomic uint64_t *counter)
 			      memory_order_relaxed);
 }
 
-/* ---- memory.c ---- */
+/* ---- memory.c ------------------------------------------------------------------------------- */
 
-/* device_memory_create() - places the regions in memory and makes it. Return: 0, -errno; nothing is left. */
+/*
+ * device_memory_create() - places the regions in memory and makes it. Return: 0, -errno; nothing is
+ * left.
+ */
 int device_memory_create(struct vd_device *device, struct vd_host *host, struct vd_error *error);
 void device_memory_put(struct vd_device *device);
-/* device_memory_start() - every mapping of every BAR leaves every mirror. Return: 0; -errno, nothing started. */
+/*
+ * device_memory_start() - every mapping of every BAR leaves every mirror. Return: 0; -errno,
+ * nothing started.
+ */
 int device_memory_start(struct vd_device *device, enum vd_invalidate_reason reason);
 void device_memory_end(struct vd_device *device, enum vd_invalidate_reason reason);
-/* device_memory_run() - mappable bytes from @offset on, at most @length; 0: trapped, for @trapped bytes at least */
+/*
+ * device_memory_run() - mappable bytes from @offset on, at most @length; 0: trapped, for @trapped
+ * bytes at least
+ */
 uint64_t device_memory_run(const struct vd_region *region, uint64_t offset, uint64_t length,
 			   uint64_t *trapped);
-/* device_memory_pointer() - host pointer of a mappable byte, *@run of them in a row; NULL: the host is gone */
+/*
+ * device_memory_pointer() - host pointer of a mappable byte, *@run of them in a row; NULL: the host
+ * is gone
+ */
 void *device_memory_pointer(const struct vd_device *device, const struct vd_region *region,
 			    uint64_t offset, uint64_t *run);
 
-/* ---- device.c, lock held ---- */
+/* ---- device.c, lock held -------------------------------------------------------------------- */
 
 int device_quiesce_locked(struct vd_device *device);
 void device_resume_locked(struct vd_device *device);

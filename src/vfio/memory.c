@@ -11,7 +11,7 @@ static enum device_memory memory_of(const struct vd_region *region)
 	return region->flags & VD_REGION_PREFETCH ? DEVICE_MEMORY_PREFETCH : DEVICE_MEMORY_PLAIN;
 }
 
-/* ---- making it ------------------------------------------------------------------------------- */
+/* ---- making it ------------------------------------------------------------------------------ */
 
 /* Nobody who gets the descriptor can take memory away, or add some. */
 static int memfd_fill(const struct vd_env *env, int fd, uint64_t size)
@@ -65,8 +65,9 @@ static int place_regions(struct vd_device *device, uint64_t page_mask,
 		padded = (region->size + page_mask) & ~page_mask;
 		if (padded < region->size || __builtin_add_overflow(*size, padded, size) ||
 		    *size > INT64_MAX)
-			return vd_error_set(error, -EINVAL, "%s: region %u is too large to be mapped",
-					    device->name, i);
+			return vd_error_set(error, -EINVAL,
+					    "%s: region %u is too large to be mapped", device->name,
+					    i);
 	}
 	return 0;
 }
@@ -93,7 +94,7 @@ void device_memory_put(struct vd_device *device)
 	}
 }
 
-/* ---- invalidation -------------------------------------------------------------------------------- */
+/* ---- invalidation --------------------------------------------------------------------------- */
 
 static struct vd_invalidation whole(const struct vd_host_object *object,
 				    enum vd_invalidate_reason reason)
@@ -147,7 +148,7 @@ void device_memory_end(struct vd_device *device, enum vd_invalidate_reason reaso
 	end_first(device, reason, DEVICE_MEMORIES);
 }
 
-/* ---- finding it ---------------------------------------------------------------------------------- */
+/* ---- finding it ----------------------------------------------------------------------------- */
 
 uint64_t device_memory_run(const struct vd_region *region, uint64_t offset, uint64_t length,
 			   uint64_t *trapped)

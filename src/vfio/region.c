@@ -75,9 +75,9 @@ static int access_locked(struct vd_device *device, struct access *access)
 	int r = 0;
 
 	while (access->length && !r) {
-		uint64_t trapped;
-		uint64_t memory = device_memory_run(region, access->offset, access->length, &trapped);
+		uint64_t trapped, memory;
 
+		memory = device_memory_run(region, access->offset, access->length, &trapped);
 		r = memory ? access_memory(device, access, memory)
 			   : access_trapped(device, access, trapped);
 	}
@@ -120,7 +120,8 @@ static int run_access(struct vd_device *device, struct access *access, _Atomic u
 int vd_device_read(struct vd_device *device, unsigned region, vd_region_offset offset, void *data,
 		   size_t length)
 {
-	struct access access = {.region = region, .offset = offset.value, .to = data, .length = length};
+	struct access access = {.region = region, .offset = offset.value, .to = data,
+				.length = length};
 	int r = check_access(device, &access, VD_REGION_READ);
 
 	if (!r)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Saving and loading: an envelope around the device's own state, so that no device reads beyond its own. */
+/*
+ * Saving and loading: an envelope around the device's own state, so that no device reads beyond its
+ * own.
+ */
 #include <string.h>
 
 #include "vfio/device.h"
@@ -56,7 +59,8 @@ static int open_envelope(const struct vd_device *device, struct vd_stream *strea
 	vd_stream_get(stream, name, sizeof(name));
 	length = vd_stream_get_u64(stream);
 	if (stream->failed || magic != STATE_MAGIC)
-		return vd_error_set(error, -EINVAL, "%s: this is no state of a device", device->name);
+		return vd_error_set(error, -EINVAL, "%s: this is no state of a device",
+				    device->name);
 	name[sizeof(name) - 1] = '\0';
 	if (strcmp(name, device->name) != 0)
 		return vd_error_set(error, -EINVAL, "%s: this is the state of another device",

@@ -14,7 +14,8 @@ struct dma_fixture {
 
 static inline struct vd_dma_space *make_space(struct fixture *f, uint64_t pin_limit_ms)
 {
-	struct vd_dma_config config = {.env = f->env, .host = f->host, .pin_limit_ms = pin_limit_ms};
+	struct vd_dma_config config = {.env = f->env, .host = f->host,
+				       .pin_limit_ms = pin_limit_ms};
 	struct vd_dma_space *space = NULL;
 	struct vd_error error = {.text = ""};
 

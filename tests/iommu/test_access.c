@@ -9,7 +9,7 @@ static void fill(const struct fixture *f, uint64_t offset, uint64_t length, unsi
 		*object_byte(f, f->ram, offset + i) = value;
 }
 
-/* ---- copies ---- */
+/* ---- copies --------------------------------------------------------------------------------- */
 
 static void test_copy_across_maps(void **state)
 {
@@ -77,7 +77,10 @@ static int refuse_write(void *context, uint64_t offset, unsigned length, uint64_
 	return 0;
 }
 
-/* A12: a device cannot raise another's interrupt, or write registers, by DMA: the operations are never called. */
+/*
+ * A12: a device cannot raise another's interrupt, or write registers, by DMA: the operations are
+ * never called.
+ */
 static void test_traps_are_no_memory(void **state)
 {
 	static const struct vd_trap_ops ops = {refuse, refuse_write};
@@ -120,7 +123,7 @@ static void test_read_only_guest_memory(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- device memory ---- */
+/* ---- device memory -------------------------------------------------------------------------- */
 
 static void test_peer_to_peer(void **state)
 {
@@ -157,7 +160,7 @@ static void test_device_memory_in_reset(void **state)
 	(void)state;
 	dma_open(&f);
 	bar = make_device_memory(&f.base);
-	assert_int_equal(vd_dma_map(f.space, (vd_iova){0}, 4 * PAGE, bar, 0, VD_READ | VD_WRITE), 0);
+	assert_int_equal(vd_dma_map(f.space, (vd_iova){0}, 4 * PAGE, bar, 0, VD_READ), 0);
 	reset.object = bar;
 	assert_int_equal(vd_notifier_start(vd_host_notifier(f.base.host), &reset), 0);
 	assert_int_equal(vd_dma_read(f.space, (vd_iova){0}, &byte, 1), -EFAULT);
@@ -168,7 +171,7 @@ static void test_device_memory_in_reset(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- the guard ---- */
+/* ---- the guard ------------------------------------------------------------------------------ */
 
 static void test_translate(void **state)
 {
@@ -236,7 +239,7 @@ static void test_translate_during_change(void **state)
 	dma_close_fixture(&guest);
 }
 
-/* ---- dirty logs ---- */
+/* ---- dirty logs ----------------------------------------------------------------------------- */
 
 static void test_writes_are_marked(void **state)
 {
@@ -250,7 +253,8 @@ static void test_writes_are_marked(void **state)
 	(void)state;
 	id = dma_open_guest(&f);
 	/* pinned before the log is there, unpinned while it is */
-	assert_int_equal(holder_pin(&holder, f.space, GUEST_RAM + 30 * PAGE, 2 * PAGE, VD_WRITE), 0);
+	assert_int_equal(holder_pin(&holder, f.space, GUEST_RAM + 30 * PAGE, 2 * PAGE, VD_WRITE),
+			 0);
 	assert_int_equal(vd_mem_dirty_start(f.base.mem, id), 0);
 	assert_int_equal(holder.asked, 0);
 	assert_int_equal(vd_dma_write(f.space, (vd_iova){GUEST_RAM + 2 * PAGE - 1}, pattern, 2), 0);

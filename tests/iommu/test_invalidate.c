@@ -27,7 +27,8 @@ static void test_only_what_changes(void **state)
 	(void)state;
 	dma_open(&f);
 	assert_int_equal(dma_map(&f, 0, 4 * PAGE, 8 * PAGE, VD_READ), 0);
-	assert_int_equal(dma_map(&f, 16 * PAGE, 4 * PAGE, 8 * PAGE, VD_READ), 0); /* the same memory */
+	/* the same memory */
+	assert_int_equal(dma_map(&f, 16 * PAGE, 4 * PAGE, 8 * PAGE, VD_READ), 0);
 	assert_int_equal(holder_pin(&holder, f.space, 2 * PAGE - 1, 2, VD_READ), 0);
 	assert_int_equal(holder_pin(&twice, f.space, 17 * PAGE, 1, VD_READ), 0);
 	event = event_of(f.base.ram, 0, 9 * PAGE, VD_INVALIDATE_DISCARD);

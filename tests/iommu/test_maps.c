@@ -196,7 +196,10 @@ static void test_against_array(void **unused)
 	}
 }
 
-/* Maps in ascending order, as a VFIO client sends them, then every second one away, then across the gaps. */
+/*
+ * Maps in ascending order, as a VFIO client sends them, then every second one away, then across the
+ * gaps.
+ */
 static void test_order(void **unused)
 {
 	enum { COUNT = 65536 };

@@ -5,7 +5,7 @@
 
 static const unsigned all_access = VD_READ | VD_WRITE;
 
-/* ---- segments ---- */
+/* ---- segments ------------------------------------------------------------------------------- */
 
 static void test_segments(void **state)
 {
@@ -58,8 +58,8 @@ static void test_refusals(void **state)
 	assert_int_equal(dma_map(&f, 0, 4 * PAGE, 0, VD_READ), 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		ranges[1] = bad[i];
-		assert_int_equal(vd_dma_pin(f.space, ranges, 2, VD_READ, NULL, &pin, segments, &count),
-				 -EFAULT);
+		assert_int_equal(vd_dma_pin(f.space, ranges, 2, VD_READ, NULL, &pin, segments,
+					    &count), -EFAULT);
 		assert_int_equal(stats_of(f.space).faults, i + 1);
 		assert_int_equal(count, 2);
 	}
@@ -79,9 +79,11 @@ static void test_refusals(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- asking ---- */
+/* ---- asking --------------------------------------------------------------------------------- */
 
-/* Many pins of two owners: each owner is asked once, for all of his that are concerned and no more. */
+/*
+ * Many pins of two owners: each owner is asked once, for all of his that are concerned and no more.
+ */
 static void test_owners_are_asked_once(void **state)
 {
 	enum { PINS = 20 };
@@ -123,7 +125,7 @@ static void test_owners_are_asked_once(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- threads ---- */
+/* ---- threads -------------------------------------------------------------------------------- */
 
 struct worker {
 	struct dma_fixture f;
@@ -223,7 +225,7 @@ static void test_pin_waits(void **state)
 	free(w);
 }
 
-/* ---- an owner that goes ---- */
+/* ---- an owner that goes --------------------------------------------------------------------- */
 
 struct slow_owner {
 	struct vd_dma_owner owner;

@@ -8,7 +8,7 @@ static bool readable(struct vd_dma_space *space, uint64_t iova)
 	return vd_dma_read(space, (vd_iova){iova}, &byte, 1) == 0;
 }
 
-/* ---- map ---- */
+/* ---- map ------------------------------------------------------------------------------------ */
 
 static void test_map_refusals(void **state)
 {
@@ -60,9 +60,9 @@ static void test_map_protection(void **state)
 
 	(void)state;
 	dma_open(&f);
-	assert_int_equal(vd_host_import(f.base.host, "rom", vd_host_object_fd(f.base.other), 0, PAGE,
-					VD_PAGE_RAM, VD_MEMORY_NORMAL, VD_HOST_READ_ONLY, &rom,
-					NULL), 0);
+	assert_int_equal(vd_host_import(f.base.host, "rom", vd_host_object_fd(f.base.other), 0,
+					PAGE, VD_PAGE_RAM, VD_MEMORY_NORMAL,
+					VD_HOST_READ_ONLY, &rom, NULL), 0);
 	assert_int_equal(vd_dma_map(f.space, (vd_iova){0}, PAGE, rom, 0, VD_WRITE), -EACCES);
 	assert_int_equal(vd_dma_map(f.space, (vd_iova){0}, PAGE, rom, 0, VD_READ), 0);
 	/* memory of another host is out of reach */
@@ -122,7 +122,7 @@ static void test_map_faults(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- unmap ---- */
+/* ---- unmap ---------------------------------------------------------------------------------- */
 
 static void test_unmap_exactly(void **state)
 {
@@ -142,8 +142,8 @@ static void test_unmap_exactly(void **state)
 	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){0}, PAGE + 1, &unmapped), -EINVAL);
 	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){PAGE}, UINT64_MAX - PAGE + 1, &unmapped),
 			 -EINVAL); /* ends with the address space, begins in a map */
-	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){2 * PAGE}, UINT64_MAX - PAGE + 1, &unmapped),
-			 -EOVERFLOW);
+	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){2 * PAGE}, UINT64_MAX - PAGE + 1,
+				      &unmapped), -EOVERFLOW);
 	assert_int_equal(stats_of(f.space).maps, 3);
 	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){8 * PAGE}, 8 * PAGE, &unmapped), 0);
 	assert_int_equal(unmapped, 0);
@@ -222,7 +222,7 @@ static void test_unmap_gives_up(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- follow ---- */
+/* ---- follow --------------------------------------------------------------------------------- */
 
 static void test_follow_refusals(void **state)
 {
@@ -295,7 +295,7 @@ static void test_follow_slots(void **state)
 	dma_close_fixture(&f);
 }
 
-/* ---- creation, and all orders of the end ---- */
+/* ---- creation, and all orders of the end ---------------------------------------------------- */
 
 static void test_create_refusals(void **state)
 {

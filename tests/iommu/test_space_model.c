@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random maps, unmaps, translations, copies, pins and changes of the memory, against a model that knows for
- * each page of the device's view which page of which object it is.
+ * Random maps, unmaps, translations, copies, pins and changes of the memory, against a model that
+ * knows for each page of the device's view which page of which object it is.
  */
 #include "fixture.h"
 
@@ -129,7 +129,8 @@ static void step_translate(struct model *m)
 	/* all of the run is as contiguous as it says */
 	for (uint64_t i = 1; i < (run + offset + PAGE - 1) / PAGE; i++) {
 		assert_true(allowed(m, at + i, 1, access) && !m->first[at + i]);
-		assert_ptr_equal((char *)pointer - offset + i * PAGE, memory_of(m, m->page[at + i]));
+		assert_ptr_equal((char *)pointer - offset + i * PAGE,
+				 memory_of(m, m->page[at + i]));
 	}
 }
 
@@ -206,7 +207,8 @@ static void step_change(struct model *m)
 		uint64_t at = m->pins[i].range.iova.value / PAGE;
 
 		for (uint64_t k = 0; m->pins[i].holds && k < m->pins[i].range.length / PAGE; k++)
-			assert_false(m->page[at + k] >= page && m->page[at + k] < page + (int)pages);
+			assert_false(m->page[at + k] >= page &&
+				     m->page[at + k] < page + (int)pages);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Devices at work while the memory under them changes. Worth most under ThreadSanitizer; the contents are
- * checked everywhere.
+ * Devices at work while the memory under them changes. Worth most under ThreadSanitizer; the
+ * contents are checked everywhere.
  */
 #include <pthread.h>
 
@@ -34,8 +34,10 @@ static void run_workers(struct stress *s, unsigned rounds, void *(*fn)(void *wor
 	s->rounds = rounds;
 	atomic_store(&s->finished, 0);
 	for (unsigned i = 0; i < WORKERS; i++) {
-		s->workers[i] = (struct worker){.stress = s, .number = i, .random = i + 1};
-		assert_int_equal(pthread_create(&s->workers[i].thread, NULL, fn, &s->workers[i]), 0);
+		struct worker *w = &s->workers[i];
+
+		*w = (struct worker){.stress = s, .number = i, .random = i + 1};
+		assert_int_equal(pthread_create(&w->thread, NULL, fn, w), 0);
 	}
 	while (atomic_load(&s->finished) < WORKERS)
 		disturb(s, &random);
@@ -43,7 +45,7 @@ static void run_workers(struct stress *s, unsigned rounds, void *(*fn)(void *wor
 		pthread_join(s->workers[i].thread, NULL);
 }
 
-/* ---- pins of a guest's memory, whose pages move and whose slots go ------------------------------ */
+/* ---- pins of a guest's memory, whose pages move and whose slots go -------------------------- */
 
 static uint64_t worker_base(const struct worker *w)
 {
@@ -120,7 +122,7 @@ static void test_pages_move_under_pins(void **state)
 	free(s);
 }
 
-/* ---- a slot that is taken away and given back ----------------------------------------------------- */
+/* ---- a slot that is taken away and given back ----------------------------------------------- */
 
 #define VOLATILE_SLOT UINT64_C(0x10000000)
 
@@ -136,7 +138,9 @@ static void count_request(struct vd_dma_owner *owner, vd_iova start, uint64_t le
 	atomic_fetch_add(&((struct asked_owner *)owner)->asked, 1);
 }
 
-/* Holds a page for a while. The owner lives on the stack: it may go when no request runs any more. */
+/*
+ * Holds a page for a while. The owner lives on the stack: it may go when no request runs any more.
+ */
 static bool hold_for_a_while(struct vd_dma_space *space, uint64_t iova, unsigned char value)
 {
 	struct asked_owner owner = {.owner.unpin_request = count_request};
@@ -200,7 +204,7 @@ static void test_slot_goes_under_pins(void **state)
 	free(s);
 }
 
-/* ---- maps that come and go beside others ----------------------------------------------------------- */
+/* ---- maps that come and go beside others ---------------------------------------------------- */
 
 #define STABLE_MAPS 512u
 
@@ -247,19 +251,23 @@ static int map_one(struct stress *s, uint64_t i)
 	return dma_map(&s->f, map_iova(i), PAGE, i % RAM_PAGES * PAGE, VD_READ);
 }
 
+static int unmap_some(struct stress *s, uint64_t i, uint64_t pages)
+{
+	return vd_dma_unmap(s->f.space, (vd_iova){map_iova(i)}, pages * PAGE, NULL);
+}
+
 static void change_maps(struct stress *s, uint64_t *random)
 {
 	for (unsigned n = 0; n < 64; n++) {
 		uint64_t i = test_random(random) % STABLE_MAPS | 1;
 
 		if (map_one(s, i) == -EEXIST && n % 8 == 0)
-			assert_int_equal(vd_dma_unmap(s->f.space, (vd_iova){map_iova(i)}, PAGE, NULL),
-					 0);
+			assert_int_equal(unmap_some(s, i, 1), 0);
 	}
 	/* beyond, so that leaves split and go */
 	for (uint64_t i = STABLE_MAPS; i < STABLE_MAPS + 40; i++)
 		assert_int_equal(map_one(s, i), 0);
-	assert_int_equal(vd_dma_unmap(s->f.space, (vd_iova){map_iova(STABLE_MAPS)}, 80 * PAGE, NULL), 0);
+	assert_int_equal(unmap_some(s, STABLE_MAPS, 80), 0);
 	assert_int_equal(vd_host_object_move(s->f.base.ram, test_random(random) % RAM_PAGES * PAGE,
 					     PAGE, true), 0);
 }
@@ -282,11 +290,13 @@ static void test_translations_beside_changes(void **state)
 	free(s);
 }
 
-/* ---- unmap against pins ---------------------------------------------------------------------------- */
+/* ---- unmap against pins --------------------------------------------------------------------- */
 
 static void *run_pins_on_maps(void *context)
 {
 	struct worker *w = context;
+
+	struct vd_dma_space *space = w->stress->f.space;
 
 	for (unsigned i = 0; i < w->stress->rounds; i++) {
 		struct vd_dma_range ranges[2] = {{{test_random(&w->random) % 8 * PAGE}, 64},
@@ -295,7 +305,7 @@ static void *run_pins_on_maps(void *context)
 		struct vd_dma_pin pin;
 		unsigned count = 2;
 
-		if (vd_dma_pin(w->stress->f.space, ranges, 2, VD_READ, NULL, &pin, segments, &count)) {
+		if (vd_dma_pin(space, ranges, 2, VD_READ, NULL, &pin, segments, &count)) {
 			w->refused++;
 			continue;
 		}

@@ -2,11 +2,11 @@
 /*
  * A device small enough to be read at a glance: it adds up the words of a buffer by DMA.
  *
- * BAR 0, trapped, eight 32-bit registers: 0 value (read, write), 1 buffer address, 2 count of words;
- * writing 3 adds them to the value and fires MSI-X vector 0; writing 4 pins the buffer until 5 is written or memory is
- * wanted back; 6 asserts INTx (1) or lowers it (0); writing 7 asks for a reset; reading 7 fails.
- * BAR 1: four pages, of which the first and the third can be mapped. BAR 2: two pages, prefetchable, all of it.
- * Trapped bytes of BAR 1 read as their offset.
+ * BAR 0, trapped, eight 32-bit registers: 0 value (read, write), 1 buffer address, 2 count of
+ * words; writing 3 adds them to the value and fires MSI-X vector 0; writing 4 pins the buffer until
+ * 5 is written or memory is wanted back; 6 asserts INTx (1) or lowers it (0); writing 7 asks for a
+ * reset; reading 7 fails. BAR 1: four pages, of which the first and the third can be mapped. BAR 2:
+ * two pages, prefetchable, all of it. Trapped bytes of BAR 1 read as their offset.
  */
 #ifndef VIADUCT_TESTS_VFIO_ADDER_H
 #define VIADUCT_TESTS_VFIO_ADDER_H
@@ -27,7 +27,10 @@ struct adder {
 	uint32_t registers[ADDER_REGISTERS];
 	struct vd_dma_pin pin;
 	struct vd_dma_range range;
-	/* Requests come on any thread and must not wait for the device's lock: the pin has one of its own. */
+	/*
+	 * Requests come on any thread and must not wait for the device's lock: the pin has one of
+	 * its own.
+	 */
 	pthread_mutex_t pin_lock;
 	bool pinned, wanted_back;
 	/* What the core did. */

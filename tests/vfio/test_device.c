@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "adder.h"
 
-/* ---- creation ---- */
+/* ---- creation ------------------------------------------------------------------------------- */
 
 static void refuse(const struct fixture *f, const struct vd_device_config *config)
 {
@@ -17,21 +17,22 @@ static void refuse(const struct fixture *f, const struct vd_device_config *confi
 
 static void test_create_refusals(void **state)
 {
+	enum { MMAP = VD_REGION_MMAP };
 	static const struct vd_region bad[] = {
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = 1, .areas = {{1, PAGE}}},
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = 1, .areas = {{0, 100}}},
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = 1, .areas = {{0, 0}}},
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = 1,
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = 1, .areas = {{1, PAGE}}},
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = 1, .areas = {{0, 100}}},
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = 1, .areas = {{0, 0}}},
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = 1,
 		 .areas = {{3 * PAGE, 2 * PAGE}}},
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = 1,
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = 1,
 		 .areas = {{UINT64_MAX - PAGE + 1, PAGE}}},
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = 2,
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = 2,
 		 .areas = {{0, 2 * PAGE}, {PAGE, PAGE}}},
-		{.size = ADDER_BAR1, .flags = VD_REGION_MMAP, .area_count = VD_REGION_AREAS_MAX + 1},
-		{.size = ADDER_BAR1, .flags = VD_REGION_READ, .area_count = 1, .areas = {{0, PAGE}}},
-		{.size = 0, .flags = VD_REGION_MMAP},
-		{.size = 100, .flags = VD_REGION_MMAP}, /* no whole page */
-		{.size = UINT64_MAX - PAGE + 1, .flags = VD_REGION_MMAP},
+		{.size = ADDER_BAR1, .flags = MMAP, .area_count = VD_REGION_AREAS_MAX + 1},
+		{.size = ADDER_BAR1, .flags = 0, .area_count = 1, .areas = {{0, PAGE}}},
+		{.size = 0, .flags = MMAP},
+		{.size = 100, .flags = MMAP}, /* no whole page */
+		{.size = UINT64_MAX - PAGE + 1, .flags = MMAP},
 		{.size = ADDER_BAR1, .flags = 1u << 31},
 	};
 	struct vd_region regions[VD_REGION_COUNT];
@@ -118,9 +119,11 @@ static void test_description(void **state)
 	rig_close(&rig);
 }
 
-/* ---- reset ---- */
+/* ---- reset ---------------------------------------------------------------------------------- */
 
-/* What happens in which order when a device is reset: the mirrors are empty before it is touched. */
+/*
+ * What happens in which order when a device is reset: the mirrors are empty before it is touched.
+ */
 struct witness {
 	struct vd_listener listener;
 	struct adder *adder;
@@ -184,7 +187,8 @@ static void test_reset_zaps(void **state)
 /* Slots over the BAR hear of it through the guest's chain. */
 static void test_reset_reaches_the_guest(void **state)
 {
-	struct vd_slot_config slot = {.base = {0x40000000}, .size = ADDER_BAR2, .kind = VD_SLOT_DEVICE};
+	struct vd_slot_config slot = {.base = {0x40000000}, .size = ADDER_BAR2,
+				      .kind = VD_SLOT_DEVICE};
 	struct rig rig;
 	struct ear ear;
 
@@ -203,7 +207,7 @@ static void test_reset_reaches_the_guest(void **state)
 	rig_close(&rig);
 }
 
-/* ---- quiesce ---- */
+/* ---- quiesce -------------------------------------------------------------------------------- */
 
 static void test_quiesce_nests(void **state)
 {
@@ -248,7 +252,7 @@ static void test_poll_when_busy(void **state)
 	rig_close(&rig);
 }
 
-/* ---- the end ---- */
+/* ---- the end -------------------------------------------------------------------------------- */
 
 static void test_last_reference(void **state)
 {

@@ -93,7 +93,8 @@ static void test_counts(void **state)
 	assert_int_equal(vd_device_irq_count(rig.adder.device, VD_IRQ_MSIX), 4);
 	assert_int_equal(vd_device_irq_count(rig.adder.device, VD_IRQ_MSI), 0);
 	assert_int_equal(vd_device_irq_count(rig.adder.device, VD_IRQ_COUNT), 0);
-	assert_int_equal(vd_device_set_sink(rig.adder.device, VD_IRQ_COUNT, sink_note, NULL), -EINVAL);
+	assert_int_equal(vd_device_set_sink(rig.adder.device, VD_IRQ_COUNT, sink_note, NULL),
+			 -EINVAL);
 	rig_close(&rig);
 }
 

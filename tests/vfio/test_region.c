@@ -30,7 +30,12 @@ static void test_registers(void **state)
 /* A8: nothing outside the device's own regions; the device never hears of it. */
 static void test_bounds(void **state)
 {
-	static const struct { unsigned region; uint64_t offset; size_t length; int result; } bad[] = {
+	static const struct {
+		unsigned region;
+		uint64_t offset;
+		size_t length;
+		int result;
+	} bad[] = {
 		{VD_REGION_BAR3, 0, 4, -EINVAL},
 		{VD_REGION_COUNT, 0, 4, -EINVAL},
 		{UINT32_MAX, 0, 4, -EINVAL},

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A device used from many threads: accesses, resets, state, interrupts, while its memory and the guest's change. */
+/*
+ * A device used from many threads: accesses, resets, state, interrupts, while its memory and the
+ * guest's change.
+ */
 #include <pthread.h>
 
 #include "adder.h"
@@ -37,8 +40,8 @@ static void access_some(struct stress *s, uint64_t *random)
 		(void)vd_device_read(s->rig.adder.device, region, (vd_region_offset){offset}, bytes,
 				     length);
 	else
-		(void)vd_device_write(s->rig.adder.device, region, (vd_region_offset){offset}, bytes,
-				      length);
+		(void)vd_device_write(s->rig.adder.device, region, (vd_region_offset){offset},
+				      bytes, length);
 }
 
 static void *run_accesses(void *context)
@@ -95,7 +98,8 @@ static void test_all_at_once(void **state)
 	assert_non_null(s);
 	rig_open(&s->rig);
 	add_ram(&s->rig.f, 0x10000, 0, PAGE);
-	assert_int_equal(vd_device_set_sink(s->rig.adder.device, VD_IRQ_MSIX, count_interrupt, s), 0);
+	assert_int_equal(vd_device_set_sink(s->rig.adder.device, VD_IRQ_MSIX, count_interrupt, s),
+			 0);
 	for (unsigned i = 0; i < WORKERS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, run_accesses, s), 0);
 	while (atomic_load(&s->finished) < WORKERS)
