@@ -3,13 +3,14 @@
  * DOC: floor 10, harts
  *
  * A software RISC-V hart (RV64GC, S and U mode, Sv39/48/57, Sstc, Ssaia with an IMSIC S-file; with
- * VD_HART_MACHINE also a small M mode for unmodified riscv-tests). Uses floors 0 to 3 only: second-stage
- * tables are the only source of its soft TLB.
+ * VD_HART_MACHINE also a small M mode for unmodified riscv-tests). Uses floors 0 to 3 only:
+ * second-stage tables are the only source of its soft TLB.
  *
- * Shoot-down. A hart is *outside* (holds no host pointer: slow paths, callbacks, WFI) or *in guest*. Whoever
- * invalidates sets a request (seq_cst) and waits until the hart acknowledged it or is outside; a hart that goes in
- * publishes that (seq_cst) before it looks at its requests. Each of the two therefore sees the other. A hart thread is
- * always outside when it calls anything that may invalidate, so it never waits for itself.
+ * Shoot-down. A hart is *outside* (holds no host pointer: slow paths, callbacks, WFI) or *in
+ * guest*. Whoever invalidates sets a request (seq_cst) and waits until the hart acknowledged it or
+ * is outside; a hart that goes in publishes that (seq_cst) before it looks at its requests. Each of
+ * the two therefore sees the other. A hart thread is always outside when it calls anything that may
+ * invalidate, so it never waits for itself.
  */
 #ifndef VIADUCT_VCPU_H
 #define VIADUCT_VCPU_H
@@ -36,14 +37,15 @@ void vd_hart_group_destroy(struct vd_hart_group *group);
 int vd_hart_group_listen(struct vd_hart_group *group, struct vd_mem *mem);
 /**
  * vd_hart_group_flush() - every soft TLB is empty on return; suits struct vd_mmu_config.flush
- * Takes no lock a hart in guest could hold; waits for harts in guest to reach their next poll point.
+ * Takes no lock a hart in guest could hold; waits for harts in guest to reach their next poll
+ * point.
  */
 void vd_hart_group_flush(void *group, vd_gpa start, uint64_t length);
 uint64_t vd_hart_group_flushes(const struct vd_hart_group *group);
 
-/* ---- one hart --------------------------------------------------------------------------------- */
+/* ---- one hart -------------------------------------------------------------------------------- */
 
-#define VD_HART_MACHINE 1u   /* starts in M mode at the reset pc; SYSTEM calls are the guest's own */
+#define VD_HART_MACHINE 1u   /* starts in M mode; environment calls are the guest's own */
 #define VD_HART_SVADU 2u     /* updates A and D bits itself instead of faulting */
 #define VD_HART_CHECK_TLB 4u /* every soft TLB fill is compared with a fresh walk and slot lookup */
 
@@ -55,11 +57,13 @@ enum vd_hart_exit {
 
 /**
  * struct vd_hart_ops - services of the machine around a hart; called on its thread, outside
- * @ecall: environment call from S mode (SBI), or from any mode with VD_HART_MACHINE unset. Arguments and results are x10..x17.
- *	0 to go on behind the ecall, 1 to leave vd_hart_run() with VD_HART_EXIT_HALT
+ * @ecall: environment call from S mode (SBI), or from any mode with VD_HART_MACHINE unset.
+ *	Arguments and results are x10..x17. 0 to go on behind the ecall, 1 to leave vd_hart_run()
+ *	with VD_HART_EXIT_HALT
  * @poll: look for completions; at least every 10 000 instructions. Optional
  * @idle: WFI with nothing pending: sleep until vd_hart_wake() was called, or @deadline_ns
- *	on the environment's clock (UINT64_MAX: none). May return early. Optional (then it naps in the environment)
+ *	on the environment's clock (UINT64_MAX: none). May return early. Optional (then it naps in
+ *	the environment)
  */
 struct vd_hart_ops {
 	int (*ecall)(void *context, struct vd_hart *hart);
@@ -95,9 +99,14 @@ enum vd_hart_exit vd_hart_run(struct vd_hart *hart);
 void vd_hart_request_stop(struct vd_hart *hart);
 /** vd_hart_request_poll() - make it call @poll soon; any thread */
 void vd_hart_request_poll(struct vd_hart *hart);
-/** vd_hart_request_flush() - have its TLBs and decoded code re-checked, and wait for it (SBI RFENCE) */
+/**
+ * vd_hart_request_flush() - have its TLBs and decoded code re-checked, and wait for it (SBI RFENCE)
+ */
 void vd_hart_request_flush(struct vd_hart *hart);
-/** vd_hart_msi() - set an identity pending in the IMSIC S-file (1..255; others are ignored); any thread */
+/**
+ * vd_hart_msi() - set an identity pending in the IMSIC S-file (1..255; others are ignored); any
+ * thread
+ */
 void vd_hart_msi(struct vd_hart *hart, uint32_t identity);
 
 /** vd_hart_software_interrupt() - set SSIP (SBI IPI); any thread */
@@ -111,9 +120,15 @@ void vd_hart_set_f(struct vd_hart *hart, unsigned index, uint64_t bits);
 uint32_t vd_hart_fcsr(const struct vd_hart *hart);
 void vd_hart_set_fcsr(struct vd_hart *hart, uint32_t value);
 vd_gva vd_hart_pc(const struct vd_hart *hart);
-/** vd_hart_reset() - registers 0, MMU off, interrupts off, S mode (M with VD_HART_MACHINE), pc as given, FP on only in user tests */
+/**
+ * vd_hart_reset() - registers 0, MMU off, interrupts off, S mode (M with VD_HART_MACHINE), pc as
+ * given, FP on only in user tests
+ */
 void vd_hart_reset(struct vd_hart *hart, vd_gva pc);
-/** vd_hart_set_user() - run in U mode from here on, floating point on: for programs without a kernel, ecalls reach @ecall */
+/**
+ * vd_hart_set_user() - run in U mode from here on, floating point on: for programs without a
+ * kernel, ecalls reach @ecall
+ */
 void vd_hart_set_user(struct vd_hart *hart);
 /** vd_hart_set_timer() - SBI TIME: S timer interrupt at this time (in timebase ticks) */
 void vd_hart_set_timer(struct vd_hart *hart, uint64_t ticks);

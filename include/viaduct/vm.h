@@ -2,8 +2,9 @@
 /**
  * DOC: floor 11, the machine
  *
- * An IMSIC-only RISC-V board in an ordinary process: RAM, harts, a 16550 console, a PCI host bridge, SBI. Stock Linux boots on
- * it with devices assigned to it. Everything below is put together here and nowhere else.
+ * An IMSIC-only RISC-V board in an ordinary process: RAM, harts, a 16550 console, a PCI host
+ * bridge, SBI. Stock Linux boots on it with devices assigned to it. Everything below is put
+ * together here and nowhere else.
  */
 #ifndef VIADUCT_VM_H
 #define VIADUCT_VM_H
@@ -27,7 +28,7 @@ extern "C" {
 #define VD_BOARD_TIMEBASE 10000000u
 #define VD_BOARD_HARTS_MAX 32u
 
-/* ---- machines --------------------------------------------------------------------------------- */
+/* ---- machines -------------------------------------------------------------------------------- */
 
 struct vd_vm;
 
@@ -58,7 +59,10 @@ struct vd_vm_config {
 	void *context;
 };
 
-/** vd_vm_create() - the machine with its memory and kernel loaded, not running. Errors say what to do. */
+/**
+ * vd_vm_create() - the machine with its memory and kernel loaded, not running. Errors say what to
+ * do.
+ */
 int vd_vm_create(const struct vd_vm_config *config, struct vd_vm **vm, struct vd_error *error);
 /** vd_vm_destroy() - stop it, quiesce and drop the devices, free all */
 void vd_vm_destroy(struct vd_vm *vm);
@@ -70,7 +74,10 @@ struct vd_mmu *vd_vm_mmu(struct vd_vm *vm);
 struct vd_pci_host *vd_vm_pci(struct vd_vm *vm);
 /** vd_vm_ram() - the object behind the guest's RAM; offset 0 is VD_BOARD_RAM */
 struct vd_host_object *vd_vm_ram(struct vd_vm *vm);
-/** vd_vm_plug() - assign a device, before vd_vm_run(); takes a reference. Return: 0, -ENOSPC no slot left. */
+/**
+ * vd_vm_plug() - assign a device, before vd_vm_run(); takes a reference. Return: 0, -ENOSPC no slot
+ * left.
+ */
 int vd_vm_plug(struct vd_vm *vm, struct vd_device *device, struct vd_error *error);
 /** vd_vm_device() - the index-th plugged device, NULL past the last */
 struct vd_device *vd_vm_device(struct vd_vm *vm, unsigned index);
@@ -79,7 +86,10 @@ struct vd_device *vd_vm_device(struct vd_vm *vm, unsigned index);
 enum vd_vm_exit vd_vm_run(struct vd_vm *vm, struct vd_error *error);
 /** vd_vm_stop() - end vd_vm_run(); any thread, and async-signal-safe */
 void vd_vm_stop(struct vd_vm *vm);
-/** vd_vm_pause(), vd_vm_resume() - stop all harts between instructions, and let them go on. Any thread but a hart's. */
+/**
+ * vd_vm_pause(), vd_vm_resume() - stop all harts between instructions, and let them go on. Any
+ * thread but a hart's.
+ */
 int vd_vm_pause(struct vd_vm *vm);
 void vd_vm_resume(struct vd_vm *vm);
 bool vd_vm_paused(const struct vd_vm *vm);
@@ -95,7 +105,7 @@ struct vd_vm_stats {
 };
 void vd_vm_stats(struct vd_vm *vm, struct vd_vm_stats *stats);
 
-/* ---- a bare machine for riscv-tests ELF files --------------------------------------------------- */
+/* ---- a bare machine for riscv-tests ELF files ------------------------------------------------ */
 
 /**
  * vd_vm_riscv_test() - run an unmodified riscv-tests program (M mode, tohost) to its end

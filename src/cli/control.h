@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The control socket: one UNIX stream socket a running machine, mode 0600, in a directory of the user's own. A request
- * is one word and a newline; the reply is one JSON object and a newline.
+ * The control socket: one UNIX stream socket a running machine, mode 0600, in a directory of the
+ * user's own. A request is one word and a newline; the reply is one JSON object and a newline.
  */
 #ifndef CLI_CONTROL_H
 #define CLI_CONTROL_H

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The machine's side of the control socket: one thread, one client after the other, each with a time limit. */
+/*
+ * The machine's side of the control socket: one thread, one client after the other, each with a
+ * time limit.
+ */
 #include <errno.h>
 #include <json-c/json.h>
 #include <poll.h>
@@ -114,7 +117,9 @@ static void *control_thread(void *argument)
 	}
 }
 
-/* A name whose socket still answers is taken; one that does not is left from a process that died. */
+/*
+ * A name whose socket still answers is taken; one that does not is left from a process that died.
+ */
 static int bind_socket(struct control *c)
 {
 	mode_t mask = umask(0177);
@@ -186,7 +191,10 @@ int control_start(struct vd_vm *vm, const char *name, struct control **result,
 		if (c->stop_fd >= 0)
 			close(c->stop_fd);
 		free(c);
-		/* Without a name nobody asked for control: a read-only /tmp must not keep a guest from running. */
+		/*
+		 * Without a name nobody asked for control: a read-only /tmp must not keep a guest
+		 * from running.
+		 */
 		*result = NULL;
 		return name ? rc : 0;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * `--stress`: a thread that changes the host's side of guest memory while the guest runs: pages move to other frames, pages
- * that the guest never touched are discarded. A guest that keeps checksums must notice nothing.
+ * `--stress`: a thread that changes the host's side of guest memory while the guest runs: pages
+ * move to other frames, pages that the guest never touched are discarded. A guest that keeps
+ * checksums must notice nothing.
  */
 #include <pthread.h>
 #include <stdatomic.h>

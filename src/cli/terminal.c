@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest's serial port on this process' terminal. Ctrl-A is the escape, as in QEMU and kvmtool. */
+/*
+ * The guest's serial port on this process' terminal. Ctrl-A is the escape, as in QEMU and kvmtool.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>

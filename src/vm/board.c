@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the board itself decodes: the serial port and the harts' MSI pages (AIA, "Memory region for an interrupt file"). */
+/*
+ * What the board itself decodes: the serial port and the harts' MSI pages (AIA, "Memory region for
+ * an interrupt file").
+ */
 #include "vm/machine.h"
 
 #define PAGE 4096u

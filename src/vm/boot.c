@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Kernel, initrd and device tree into guest RAM (Linux Documentation/arch/riscv/boot-image-header.rst, boot.rst). */
+/*
+ * Kernel, initrd and device tree into guest RAM (Linux
+ * Documentation/arch/riscv/boot-image-header.rst, boot.rst).
+ */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
@@ -42,7 +45,9 @@ static int open_file(const char *path, const char *what, uint64_t *size, struct 
 	return fd;
 }
 
-/* Through a buffer: the guest's RAM is written by the same checked path that everything else uses. */
+/*
+ * Through a buffer: the guest's RAM is written by the same checked path that everything else uses.
+ */
 static int load_file(struct vd_vm *vm, int fd, uint64_t offset, uint64_t size)
 {
 	char *buffer = vd_env_allocate(vm->env, "vm.load", CHUNK, 64);

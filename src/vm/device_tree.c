@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The board as the guest reads it (Devicetree specification 0.4; Linux bindings of riscv,imsics and pci-host-ecam-generic). */
+/*
+ * The board as the guest reads it (Devicetree specification 0.4; Linux bindings of riscv,imsics and
+ * pci-host-ecam-generic).
+ */
 #include <libfdt.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,7 +120,9 @@ static int serial(void *fdt)
 	return rc | fdt_end_node(fdt);
 }
 
-/* One range: PCI address (3 cells), CPU address, size. Bus addresses are guest physical addresses. */
+/*
+ * One range: PCI address (3 cells), CPU address, size. Bus addresses are guest physical addresses.
+ */
 static void range(fdt32_t *cells, uint32_t flags, uint64_t base, uint64_t size)
 {
 	const uint32_t values[7] = {flags, (uint32_t)(base >> 32), (uint32_t)base,

@@ -11,7 +11,10 @@
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
 
-/* RAM above the first GiB lies above 4 GiB, clear of 0xFEC00000 to 0xFEF00000 (x86 hosts' MSI window). */
+/*
+ * RAM above the first GiB lies above 4 GiB, clear of 0xFEC00000 to 0xFEF00000 (x86 hosts' MSI
+ * window).
+ */
 #define RAM_LOW_MAX GIB
 #define RAM_HIGH 0x100000000ull
 #define KERNEL_OFFSET (2 * MIB)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A bare machine: one hart in M mode, RAM, and the tohost word by which riscv-tests end (riscv-tests README, HTIF). */
+/*
+ * A bare machine: one hart in M mode, RAM, and the tohost word by which riscv-tests end
+ * (riscv-tests README, HTIF).
+ */
 #include <elf.h>
 #include <fcntl.h>
 #include <stdlib.h>

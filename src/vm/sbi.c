@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The SBI that the machine offers to S mode (RISC-V SBI specification 2.0): BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN. */
+/*
+ * The SBI that the machine offers to S mode (RISC-V SBI specification 2.0): BASE, TIME, IPI,
+ * RFENCE, HSM, SRST, DBCN.
+ */
 #include "vm/machine.h"
 
 #define SBI_SUCCESS 0
@@ -93,7 +96,9 @@ static struct result hart_state(struct machine_hart *h, uint64_t function, uint6
 		pthread_mutex_lock(&vm->lock);
 		state = vm->harts[a0].state;
 		pthread_mutex_unlock(&vm->lock);
-		return (struct result){0, state == HART_STARTED ? 0 : state == HART_STOPPED ? 1 : 2};
+		return (struct result){0, state == HART_STARTED	  ? 0
+					  : state == HART_STOPPED ? 1
+								  : 2};
 	default:
 		return (struct result){SBI_NOT_SUPPORTED, 0};
 	}

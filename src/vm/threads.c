@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Hart threads: start, idle, pause, stop. vm->lock protects states; nothing is called with it held but wake-ups. */
+/*
+ * Hart threads: start, idle, pause, stop. vm->lock protects states; nothing is called with it held
+ * but wake-ups.
+ */
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -106,7 +109,10 @@ void vd_vm_end(struct vd_vm *vm, enum vd_vm_exit exit)
 	stop_all_harts(vm);
 }
 
-/* Only atomics and eventfd writes: may be called by a signal handler. Parked harts are woken by vd_vm_run()'s loop. */
+/*
+ * Only atomics and eventfd writes: may be called by a signal handler. Parked harts are woken by
+ * vd_vm_run()'s loop.
+ */
 void vd_vm_stop(struct vd_vm *vm)
 {
 	atomic_store(&vm->stopping, true);
@@ -143,7 +149,10 @@ static bool wait_for_turn(struct machine_hart *h)
 	h->parked = true;
 	pthread_cond_broadcast(&vm->changed);
 	while (!atomic_load(&vm->stopping) && (vm->pausing || h->state == HART_STOPPED)) {
-		/* vd_vm_stop() may come from a signal handler and cannot broadcast: look now and then. */
+		/*
+		 * vd_vm_stop() may come from a signal handler and cannot broadcast: look now and
+		 * then.
+		 */
 		clock_gettime(CLOCK_REALTIME, &soon);
 		soon.tv_nsec += 100000000;
 		if (soon.tv_nsec >= 1000000000) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A 16550A without an interrupt line (TI PC16550D data sheet): the guest's driver polls it, and asks the interrupt
- * identification register what there would be an interrupt for.
+ * A 16550A without an interrupt line (TI PC16550D data sheet): the guest's driver polls it, and
+ * asks the interrupt identification register what there would be an interrupt for.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -97,9 +97,10 @@ static uint8_t read_register(struct uart *u, uint64_t offset)
 		return u->mcr;
 	case 5:
 		return LSR_EMPTY | (u->input_count ? LSR_DATA_READY : 0);
-	case 6: /* loop-back shows the outputs, which is how a driver probes; else ready and carrier */
+	case 6: /* loop-back shows the outputs, as drivers probe for; else ready and carrier */
 		if (u->mcr & MCR_LOOP)
-			return (uint8_t)((u->mcr & 2) << 3 | (u->mcr & 1) << 5 | (u->mcr & 12) << 4);
+			return (uint8_t)((u->mcr & 2) << 3 | (u->mcr & 1) << 5 |
+					 (u->mcr & 12) << 4);
 		return 0xb0;
 	default:
 		return u->scratch;

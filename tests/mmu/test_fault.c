@@ -401,7 +401,9 @@ static void wrong_frame_is_flushed_before_it_is_replaced(void **state)
 	fixture_close(&f);
 }
 
-/* Permissions are only ever added in place. An entry that has one too many is zapped and flushed. */
+/*
+ * Permissions are only ever added in place. An entry that has one too many is zapped and flushed.
+ */
 static void permissions_are_added_not_taken(void **state)
 {
 	const uint64_t w = 4, x = 8; /* in a RISC-V entry */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Decoded code, by guest physical page, with a copy of the bytes it was decoded from. fence.i only advances a
- * generation: a page is compared with memory when it is next entered, and only halfwords that changed are decoded
- * again. So neither stores nor DMA need a hook here.
+ * Decoded code, by guest physical page, with a copy of the bytes it was decoded from. fence.i only
+ * advances a generation: a page is compared with memory when it is next entered, and only halfwords
+ * that changed are decoded again. So neither stores nor DMA need a hook here.
  */
 #include <string.h>
 
@@ -73,7 +73,9 @@ void vd_code_fence(struct vd_hart *h)
 	code_tlb_flush(h);
 }
 
-/* Everything is forgotten when the cache is full; the pages are decoded again as they are needed. */
+/*
+ * Everything is forgotten when the cache is full; the pages are decoded again as they are needed.
+ */
 static void drop_all(struct vd_hart *h)
 {
 	struct code_cache *cache = h->cache;
@@ -152,7 +154,10 @@ const struct op *vd_code_find(struct vd_hart *h, uint64_t pc)
 		page = find_page(h, t.gpa & PAGE_MASK, t.host);
 		if (page->generation != h->code_generation)
 			verify_page(h, page, t.host);
-		/* h->code: translating may have come back in another context's set only by a trap, and there was none */
+		/*
+		 * h->code: translating may have come back in another context's set only by a trap,
+		 * and there was none
+		 */
 		e->tag = pc & PAGE_MASK;
 		e->page = page;
 	}
@@ -174,7 +179,10 @@ uint32_t vd_code_instruction(const struct vd_hart *h, const struct op *op)
 	return (insn & 3) == 3 ? insn : insn & 0xffff;
 }
 
-/* Fetch the second half from the next page, decode into the hart's own slots, and run it as part of this page. */
+/*
+ * Fetch the second half from the next page, decode into the hart's own slots, and run it as part of
+ * this page.
+ */
 const struct op *vd_code_straddle(struct vd_hart *h, const struct op *op)
 {
 	uint64_t pc = op_pc(h, op), flushes = h->flushes_seen;

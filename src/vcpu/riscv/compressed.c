@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* C extension: each 16-bit instruction as the 32-bit one it stands for (unprivileged manual, "C", RV64 tables). */
+/*
+ * C extension: each 16-bit instruction as the 32-bit one it stands for (unprivileged manual, "C",
+ * RV64 tables).
+ */
 #include "vcpu/riscv/op.h"
 
 static uint32_t field(uint32_t c, unsigned from, unsigned count, unsigned to)

@@ -170,6 +170,9 @@ enum csr_result vd_csr_access(struct vd_hart *h, unsigned csr, bool writes, unsi
 	if (!writes)
 		return CSR_OK;
 	value = operation == 1 ? operand : operation == 2 ? *old | operand : *old & ~operand;
-	/* Set and clear act on the software-writable part of sip and sstatus, not on what was merged into the value. */
+	/*
+	 * Set and clear act on the software-writable part of sip and sstatus, not on what was
+	 * merged into the value.
+	 */
 	return csr_write(h, csr, value);
 }

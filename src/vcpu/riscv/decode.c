@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* RV64GC decoder: 32-bit encodings (unprivileged manual, "RV32/64G instruction set listings") to operations. */
+/*
+ * RV64GC decoder: 32-bit encodings (unprivileged manual, "RV32/64G instruction set listings") to
+ * operations.
+ */
 #include "vcpu/riscv/op.h"
 
 static uint32_t bits(uint32_t insn, unsigned low, unsigned count)

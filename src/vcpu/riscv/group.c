@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The shoot-down: both sides of it. A request is published with seq_cst before the invalidator looks where the hart is;
- * the hart publishes with seq_cst that it goes in before it looks at its requests. Each loads after its own store,
- * so at least one of the two sees the other.
+ * The shoot-down: both sides of it. A request is published with seq_cst before the invalidator
+ * looks where the hart is; the hart publishes with seq_cst that it goes in before it looks at its
+ * requests. Each loads after its own store, so at least one of the two sees the other.
  */
 #include "vcpu/riscv/hart.h"
 
@@ -34,7 +34,9 @@ void vd_hart_acknowledge_flush(struct vd_hart *h)
 {
 	vd_tlb_flush_stage2(h);
 	h->code_generation++;
-	/* release: what was cached is gone before the invalidator, which acquires the bit, goes on */
+	/*
+	 * release: what was cached is gone before the invalidator, which acquires the bit, goes on
+	 */
 	atomic_fetch_and(&h->requests, ~REQUEST_FLUSH);
 	tell_waiters(h);
 }

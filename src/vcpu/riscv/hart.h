@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A hart's state, as its own files see it. Everything is owned by the hart's thread unless _Atomic. */
+/*
+ * A hart's state, as its own files see it. Everything is owned by the hart's thread unless _Atomic.
+ */
 #ifndef VCPU_RISCV_HART_H
 #define VCPU_RISCV_HART_H
 
@@ -23,7 +25,9 @@
 
 enum privilege { PRIV_U = 0, PRIV_S = 1, PRIV_M = 3 };
 
-/* Translations that differ by privilege live in sets of their own, so that a trap flushes nothing. */
+/*
+ * Translations that differ by privilege live in sets of their own, so that a trap flushes nothing.
+ */
 enum data_context { DATA_U, DATA_S, DATA_S_SUM, DATA_M, DATA_CONTEXTS };
 enum code_context { CODE_U, CODE_S, CODE_M, CODE_CONTEXTS };
 
@@ -122,7 +126,7 @@ struct vd_hart {
 	_Atomic uint32_t idle;
 
 	uint64_t fault_va;     /* which byte a slow access stopped at */
-	uint64_t flushes_seen; /* changes with each flush: a walk that began before must start again */
+	uint64_t flushes_seen; /* changes with each flush: walks from before start again */
 	uint64_t bloom[3][BLOOM_BITS / 64]; /* superpages in the TLBs, by 2 MiB, 1 GiB, 512 GiB */
 	struct data_tlb data_tlbs[DATA_CONTEXTS];
 	struct code_tlb_entry code_tlbs[CODE_CONTEXTS][CODE_TLB_ENTRIES];
@@ -212,8 +216,8 @@ void vd_tlb_note_superpage(struct vd_hart *h, uint64_t va, unsigned level);
 void vd_tlb_update_context(struct vd_hart *h);
 
 /*
- * translate.c: all of these may go outside and come back; they return CAUSE_NONE or the cause of an exception.
- * Inside, host pointers they return are good until the hart next goes outside or polls.
+ * translate.c: all of these may go outside and come back; they return CAUSE_NONE or the cause of an
+ * exception. Inside, host pointers they return are good until the hart next goes outside or polls.
  */
 struct translation {
 	uint64_t gpa;
@@ -227,7 +231,7 @@ enum cause vd_store_slow(struct vd_hart *h, uint64_t va, unsigned size, uint64_t
 void vd_trap_take(struct vd_hart *h, uint64_t pc, uint64_t cause, uint64_t tval);
 unsigned vd_trap_top(struct vd_hart *h); /* major interrupt to take, by sie only; 0 for none */
 bool vd_trap_interrupt(struct vd_hart *h);
-bool vd_trap_pending(struct vd_hart *h); /* anything enabled in sie/mie, whatever the global enable */
+bool vd_trap_pending(struct vd_hart *h); /* enabled in sie or mie, whatever SIE or MIE say */
 bool vd_trap_ecall(struct vd_hart *h, uint64_t pc); /* true: go on behind it */
 void vd_trap_sret(struct vd_hart *h);
 void vd_trap_mret(struct vd_hart *h);
@@ -250,7 +254,10 @@ bool vd_imsic_write(struct vd_hart *h, uint64_t select, uint64_t value);
 int vd_code_cache_create(struct vd_hart *h);
 void vd_code_cache_destroy(struct vd_hart *h);
 void vd_code_fence(struct vd_hart *h);
-/* Where to go on at @pc: sets page_va and page_ops; NULL if a fetch exception was taken (h->pc is set). */
+/*
+ * Where to go on at @pc: sets page_va and page_ops; NULL if a fetch exception was taken (h->pc is
+ * set).
+ */
 const struct op *vd_code_find(struct vd_hart *h, uint64_t pc);
 const struct op *vd_code_straddle(struct vd_hart *h, const struct op *op);
 uint32_t vd_code_instruction(const struct vd_hart *h, const struct op *op);

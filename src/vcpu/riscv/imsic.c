@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The S-level interrupt file of an IMSIC (Advanced Interrupt Architecture, chapter "Incoming MSI Controller"), 255
- * identities. Other threads only set pending bits; the rest is the hart's own.
+ * The S-level interrupt file of an IMSIC (Advanced Interrupt Architecture, chapter "Incoming MSI
+ * Controller"), 255 identities. Other threads only set pending bits; the rest is the hart's own.
  */
 #include "vcpu/riscv/hart.h"
 
@@ -26,7 +26,9 @@ uint64_t vd_imsic_top(struct vd_hart *h)
 	if (h->imsic.delivery != 1)
 		return 0;
 	for (unsigned i = 0; i < 4; i++) {
-		/* acquire: pairs with vd_hart_msi()'s release; the device's DMA before it is seen */
+		/*
+		 * acquire: pairs with vd_hart_msi()'s release; the device's DMA before it is seen
+		 */
 		uint64_t ready = atomic_load_explicit(&h->imsic.pending[i], memory_order_acquire) &
 				 h->imsic.enabled[i];
 

@@ -2,10 +2,11 @@
 /*
  * Operations of decoded code, and how one hands over to the next.
  *
- * A code page has one struct op for each halfword of the guest's page, so a branch inside the page is an addition. Each
- * operation exists twice, for instructions of 4 and of 2 bytes: the distance to the next one is a constant, and the
- * processor need not wait for a load to know it. In optimised builds operations jump to each other (tail calls: hart,
- * op, count and table stay in registers); under sanitizers and without optimisation they return to a loop.
+ * A code page has one struct op for each halfword of the guest's page, so a branch inside the page
+ * is an addition. Each operation exists twice, for instructions of 4 and of 2 bytes: the distance
+ * to the next one is a constant, and the processor need not wait for a load to know it. In
+ * optimised builds operations jump to each other (tail calls: hart, op, count and table stay in
+ * registers); under sanitizers and without optimisation they return to a loop.
  */
 #ifndef VCPU_RISCV_OP_H
 #define VCPU_RISCV_OP_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A extension by host atomics on the guest's memory (unprivileged manual, "A"). All are sequentially consistent: more
- * than aq/rl ask for, never less. LR remembers the value it saw; SC is a compare-and-swap against it.
+ * A extension by host atomics on the guest's memory (unprivileged manual, "A"). All are
+ * sequentially consistent: more than aq/rl ask for, never less. LR remembers the value it saw; SC
+ * is a compare-and-swap against it.
  */
 #include "vcpu/riscv/op.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Jumps and branches. Every loop passes a backward branch, a jump or the end of a page: those are the poll points.
- * The decoder chose the form: inside the page forwards, inside the page backwards, or out of it.
+ * Jumps and branches. Every loop passes a backward branch, a jump or the end of a page: those are
+ * the poll points. The decoder chose the form: inside the page forwards, inside the page backwards,
+ * or out of it.
  */
 #include "vcpu/riscv/op.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Integer computation: RV64I and M (unprivileged manual, chapters "RV64I" and "M"). rs2 is in imm. */
+/*
+ * Integer computation: RV64I and M (unprivileged manual, chapters "RV64I" and "M"). rs2 is in imm.
+ */
 #include "vcpu/riscv/op.h"
 
 #define RS2 (h->x[op->imm])

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Loads and stores. Fast: one soft TLB probe whose tag also holds the alignment check, then the guest's memory
- * itself. Slow: everything else, in a function of its own so that the fast one saves no registers.
+ * Loads and stores. Fast: one soft TLB probe whose tag also holds the alignment check, then the
+ * guest's memory itself. Slow: everything else, in a function of its own so that the fast one saves
+ * no registers.
  */
 #include "vcpu/riscv/op.h"
 
@@ -15,8 +16,8 @@ static inline bool hit(const struct data_tlb_entry *e, uint64_t va, unsigned siz
 }
 
 /*
- * After a slow path: an exception, or the next instruction. Whoever flushed this hart while it was outside may also
- * have changed code, so what is decoded is looked up again.
+ * After a slow path: an exception, or the next instruction. Whoever flushed this hart while it was
+ * outside may also have changed code, so what is decoded is looked up again.
  */
 static bool stay(struct vd_hart *h, const struct op *op, unsigned length, enum cause cause,
 		 uint64_t flushes)
@@ -109,7 +110,9 @@ STORE(sh, 16, RD, )
 STORE(sw, 32, RD, )
 STORE(sd, 64, RD, )
 
-/* Floating point: a single is boxed in ones (unprivileged manual, "NaN boxing of narrower values"). */
+/*
+ * Floating point: a single is boxed in ones (unprivileged manual, "NaN boxing of narrower values").
+ */
 #define NEED_FLOAT                                                                                 \
 	if (unlikely(!h->fp_on))                                                                   \
 		OP_TAIL(vd_op_illegal_4);

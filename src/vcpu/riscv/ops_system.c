@@ -66,7 +66,10 @@ OP(wfi, if (h->privilege == PRIV_U ||
 	h->waiting = true;
 	LEAVE_TO_NEXT();)
 
-/* Supervisor virtual-memory instructions: rs1 is the address, or x0 for all. ASIDs are not implemented. */
+/*
+ * Supervisor virtual-memory instructions: rs1 is the address, or x0 for all. ASIDs are not
+ * implemented.
+ */
 OP(sfence_vma, if (h->privilege == PRIV_U ||
 		   (h->privilege == PRIV_S && (h->sstatus & STATUS_TVM)))
 		OP_TAIL(illegal);

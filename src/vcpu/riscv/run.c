@@ -4,8 +4,8 @@
 
 #include "vcpu/riscv/op.h"
 
-#define REQUESTS_TO_CLEAR (REQUEST_INTERRUPT | REQUEST_POLL | REQUEST_STOP | REQUEST_SOFTWARE |         \
-			   REQUEST_LOST_PAGE)
+#define REQUESTS_THAT_WAKE (REQUEST_INTERRUPT | REQUEST_STOP | REQUEST_SOFTWARE)
+#define REQUESTS_TO_CLEAR (REQUESTS_THAT_WAKE | REQUEST_POLL | REQUEST_LOST_PAGE)
 
 uint64_t vd_hart_time(const struct vd_hart *h)
 {
@@ -23,9 +23,11 @@ static void idle(struct vd_hart *h)
 		deadline = h->stimecmp * h->ns_per_tick;
 	vd_hart_go_outside(h);
 	if (h->config.ops->idle) {
-		/* seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle */
+		/*
+		 * seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle
+		 */
 		atomic_store(&h->idle, 1);
-		if (!(atomic_load(&h->requests) & (REQUEST_INTERRUPT | REQUEST_STOP | REQUEST_SOFTWARE)))
+		if (!(atomic_load(&h->requests) & REQUESTS_THAT_WAKE))
 			h->config.ops->idle(h->config.context, h, deadline);
 		atomic_store(&h->idle, 0);
 	}
@@ -37,7 +39,10 @@ static bool service(struct vd_hart *h)
 {
 	uint32_t requests;
 
-	/* First the limit, then the requests: a request made after this load sets the limit to 0 again. */
+	/*
+	 * First the limit, then the requests: a request made after this load sets the limit to 0
+	 * again.
+	 */
 	atomic_store(&h->limit, h->count + SLICE);
 	requests = atomic_load(&h->requests);
 	if (requests) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The soft TLB's housekeeping. Only the hart's own thread touches it; others ask by a request (group.c). */
+/*
+ * The soft TLB's housekeeping. Only the hart's own thread touches it; others ask by a request
+ * (group.c).
+ */
 #include "vcpu/riscv/hart.h"
 
 #include <string.h>
@@ -21,8 +24,8 @@ void vd_tlb_flush_stage2(struct vd_hart *h)
 }
 
 /*
- * Superpages are cached in 4 KiB pieces, and sfence.vma of one address must drop them all. Which were cached is
- * remembered in three small Bloom filters, by the size of the leaf.
+ * Superpages are cached in 4 KiB pieces, and sfence.vma of one address must drop them all. Which
+ * were cached is remembered in three small Bloom filters, by the size of the leaf.
  */
 static unsigned bloom_bit(uint64_t va, unsigned level)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Both stages of translation, and accesses that miss the soft TLB. Stage 1 is the guest's own table
- * (privileged manual, "Virtual address translation process"); stage 2 is the secondary MMU's, walked for real.
+ * (privileged manual, "Virtual address translation process"); stage 2 is the secondary MMU's,
+ * walked for real.
  */
 #include <string.h>
 
@@ -17,7 +18,10 @@
 #define PTE_PPN(pte) (((pte) >> 10) & ((1ull << 44) - 1))
 #define PTE_RESERVED 0xffc0000000000000ull /* N, PBMT and the rest: neither Svnapot nor Svpbmt */
 
-/* Faults of one access before it is given up: only a table that is corrupted over and over needs so many. */
+/*
+ * Faults of one access before it is given up: only a table that is corrupted over and over needs so
+ * many.
+ */
 #define STAGE2_TRIES 100000u
 
 static enum cause access_fault(unsigned access)
@@ -47,8 +51,9 @@ static void check_fill(struct vd_hart *h, uint64_t gpa, unsigned access, vd_pfn 
 }
 
 /*
- * Second stage: a host pointer for @gpa, NULL in *@host for a trapped area. The walk takes no lock and is done inside;
- * only when the table has nothing does the hart go outside and have it filled, and then walks again.
+ * Second stage: a host pointer for @gpa, NULL in *@host for a trapped area. The walk takes no lock
+ * and is done inside; only when the table has nothing does the hart go outside and have it filled,
+ * and then walks again.
  */
 static enum cause stage2(struct vd_hart *h, uint64_t gpa, unsigned access, void **host)
 {
@@ -84,7 +89,10 @@ static enum cause stage2(struct vd_hart *h, uint64_t gpa, unsigned access, void 
 		e->access = 0;
 	}
 	e->addend = (uint64_t)(uintptr_t)page - (gpa & PAGE_MASK);
-	/* Readable alone does not mark the page dirty: each kind of access is let in by a walk of its own. */
+	/*
+	 * Readable alone does not mark the page dirty: each kind of access is let in by a walk of
+	 * its own.
+	 */
 	e->access |= access | (leaf.access & VD_READ);
 	*host = page + (gpa & ~PAGE_MASK);
 	return CAUSE_NONE;
@@ -208,7 +216,10 @@ enum cause vd_translate(struct vd_hart *h, uint64_t va, unsigned access, struct 
 	uint64_t flushes;
 	bool again = false;
 
-	/* Whatever flushed this hart while it was outside may have been about this very page: walk again then. */
+	/*
+	 * Whatever flushed this hart while it was outside may have been about this very page: walk
+	 * again then.
+	 */
 	do {
 		flushes = h->flushes_seen;
 		cause = CAUSE_NONE;
@@ -277,7 +288,10 @@ static void access_memory(void *host, uint64_t va, unsigned access, unsigned siz
 	}
 }
 
-/* Inside one page. Misaligned accesses to memory are allowed and need not be atomic; to trapped areas they fault. */
+/*
+ * Inside one page. Misaligned accesses to memory are allowed and need not be atomic; to trapped
+ * areas they fault.
+ */
 static enum cause access_in_page(struct vd_hart *h, uint64_t va, unsigned access, unsigned size,
 				 uint64_t *value)
 {
@@ -305,7 +319,10 @@ static enum cause access_in_page(struct vd_hart *h, uint64_t va, unsigned access
 		if (va & (size - 1))
 			return access & VD_WRITE ? CAUSE_STORE_MISALIGNED : CAUSE_LOAD_MISALIGNED;
 		rc = mmio(h, t.gpa, access, size, value);
-		/* A trap that has gone since it was found may have made room for memory: look again. */
+		/*
+		 * A trap that has gone since it was found may have made room for memory: look
+		 * again.
+		 */
 	} while (rc == -ENOENT && generation != vd_mem_generation(h->config.mem));
 	return rc ? access_fault(access) : CAUSE_NONE;
 }

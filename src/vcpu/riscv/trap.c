@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Exceptions, interrupts and returns from them (privileged manual, "Trap entry and return"). Without M mode everything
- * is delegated to S, and environment calls from S go to the machine around the hart.
+ * Exceptions, interrupts and returns from them (privileged manual, "Trap entry and return").
+ * Without M mode everything is delegated to S, and environment calls from S go to the machine
+ * around the hart.
  */
 #include "vcpu/riscv/hart.h"
 
@@ -71,7 +72,10 @@ uint64_t vd_hart_sip(struct vd_hart *h)
 	return sip;
 }
 
-/* The major interrupt that sie lets through with the highest priority, or 0 (AIA, "Default priority order"). */
+/*
+ * The major interrupt that sie lets through with the highest priority, or 0 (AIA, "Default priority
+ * order").
+ */
 unsigned vd_trap_top(struct vd_hart *h)
 {
 	uint64_t ready = vd_hart_sip(h) & h->sie;
@@ -87,7 +91,9 @@ unsigned vd_trap_top(struct vd_hart *h)
 	return 0;
 }
 
-/* Interrupts that are not delegated go to M mode, those of S too ("Machine Interrupt Registers"). */
+/*
+ * Interrupts that are not delegated go to M mode, those of S too ("Machine Interrupt Registers").
+ */
 static bool machine_interrupt(struct vd_hart *h)
 {
 	static const uint8_t by_priority[] = {IRQ_MSOFT, IRQ_SEXT, IRQ_SSOFT, IRQ_STIMER};
