@@ -35,6 +35,16 @@ static void *atomic_pointer(struct vd_hart *h, const struct op *op, uint64_t va,
 	return NULL;
 }
 
+/* As after any access that may have gone outside: a flush met there may have been about the code that follows. */
+#define ATOMIC_NEXT(flushes)                                                                       \
+	do {                                                                                       \
+		if (unlikely((flushes) != h->flushes_seen)) {                                      \
+			h->pc = op_pc(h, op) + LENGTH;                                             \
+			OP_LEAVE();                                                                \
+		}                                                                                  \
+		OP_NEXT();                                                                         \
+	} while (0)
+
 #define AMO_ON(bits, signed_type)                                                                  \
 	static uint##bits##_t amo##bits(uint##bits##_t *p, unsigned operation, uint##bits##_t b)   \
 	{                                                                                          \
@@ -66,6 +76,7 @@ AMO_ON(64, int64_t)
 
 /* funct5 16 amomin, 20 amomax, 24 amominu, 28 amomaxu: bit 2 says max, bit 3 unsigned */
 OP(amo, uint64_t va = RS1;
+	uint64_t flushes = h->flushes_seen;
 	bool wide = INSN & (1u << 12);
 	h->count = count;
 	void *p = atomic_pointer(h, op, va, wide ? 8 : 4, VD_READ | VD_WRITE);
@@ -74,9 +85,10 @@ OP(amo, uint64_t va = RS1;
 	uint64_t b = RS2;
 	RD = wide ? amo64(p, INSN >> 27, b)
 		  : (uint64_t)(int64_t)(int32_t)amo32(p, INSN >> 27, (uint32_t)b);
-	OP_NEXT();)
+	ATOMIC_NEXT(flushes);)
 
 OP(lr, uint64_t va = RS1;
+	uint64_t flushes = h->flushes_seen;
 	bool wide = INSN & (1u << 12);
 	h->count = count;
 	void *p = atomic_pointer(h, op, va, wide ? 8 : 4, VD_READ);
@@ -87,9 +99,10 @@ OP(lr, uint64_t va = RS1;
 		? __atomic_load_n((uint64_t *)p, __ATOMIC_SEQ_CST)
 		: (uint64_t)(int64_t)(int32_t)__atomic_load_n((uint32_t *)p, __ATOMIC_SEQ_CST);
 	RD = h->reservation_value;
-	OP_NEXT();)
+	ATOMIC_NEXT(flushes);)
 
 OP(sc, uint64_t va = RS1;
+	uint64_t flushes = h->flushes_seen;
 	bool wide = INSN & (1u << 12);
 	bool done = false;
 	h->count = count;
@@ -107,7 +120,7 @@ OP(sc, uint64_t va = RS1;
 	}
 	h->reservation = UINT64_MAX;
 	RD = !done;
-	OP_NEXT();)
+	ATOMIC_NEXT(flushes);)
 
 /* One fence for all: host operations order at least as much (no stand-alone fences under TSan). */
 OP(fence, OP_NEXT();)
