@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Runs in the guest: how fast a disk is read with O_DIRECT, in sequence by 1 MiB and at random places
- * by 4 KiB, one request at a time. Built static for riscv64 by tools/guest-bench.
+ * by 4 KiB, one request at a time. Built static for riscv64 by bench/nvme.sh.
  *
  * usage: bench-nvme DEVICE SECONDS-EACH
  */
