@@ -32,9 +32,9 @@ static void usage(FILE *out)
 {
 	fputs("usage: viaduct bench [NAME...] [OPTIONS]\n\n"
 	      "Measures parts of this program, all of them or those named. Times are nanoseconds\n"
-	      "an operation: medians of many short repetitions, with the least and the 90th\n"
-	      "percentile. Where there is a peer it is measured in turn with ours; the ratio is\n"
-	      "ours to the peer's.\n\n"
+	      "an operation, of processor time where nothing waits: medians of many short\n"
+	      "repetitions, with the least and the 90th percentile. Where there is a peer it is\n"
+	      "measured in turn with ours; the ratio is ours to the peer's.\n\n"
 	      "  --json   one JSON object a line: bench, case, n, median_ns, min_ns, p90_ns, and\n"
 	      "           peer, peer_median_ns, peer_min_ns, ratio where there is a peer\n"
 	      "  --quick  a few short repetitions: tests the output, measures nothing\n"

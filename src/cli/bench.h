@@ -22,17 +22,19 @@ typedef void (*bench_body)(void *context, uint64_t n);
 /*
  * struct bench_case - one line of output
  * @n: operations a repetition; 0 for as many as take about two milliseconds
+ * @wall: measured by the wall clock: what waits, or takes some microseconds only. Else by the
+ *	processor time of the thread, which other processes disturb less
  * @prepare: before each repetition, not measured; NULL for nothing
  * @peer: what it is compared with, in the same run, repetition by repetition; NULL for nothing
  */
 struct bench_case {
 	const char *name;
 	uint64_t n;
+	bool wall;
 	void *context;
 	bench_body prepare, body;
 	const char *peer;
 	bench_body peer_prepare, peer_body;
-	void *peer_context; /* NULL: the same @context */
 };
 
 /* Nanoseconds an operation. */

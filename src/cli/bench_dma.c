@@ -164,8 +164,9 @@ static void measure(struct bench *bench, struct dma *d)
 		{.name = "pin and unpin 4 KiB", .context = d, .body = pin},
 		{.name = "read 4 KiB", .context = d, .body = copy, .peer = "memcpy",
 		 .peer_body = plain_copy},
-		{.name = "map", .n = more, .context = d, .prepare = unmap_more, .body = map_more},
-		{.name = "unmap", .n = more, .context = d, .prepare = map_more,
+		{.name = "map", .n = more, .wall = true, .context = d, .prepare = unmap_more,
+		 .body = map_more},
+		{.name = "unmap", .n = more, .wall = true, .context = d, .prepare = map_more,
 		 .body = unmap_each},
 	};
 	/* A full space takes no more; its own maps are enough to look up. */

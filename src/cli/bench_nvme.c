@@ -259,7 +259,8 @@ static int measure(struct bench *bench, struct nvme *nvme, struct vd_error *erro
 	};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		const struct bench_case c = {.name = kinds[i].name, .context = nvme,
+		const struct bench_case c = {.name = kinds[i].name, .wall = true,
+					     .context = nvme,
 					     .n = bench->quick ? 64 : 1024, .body = commands,
 					     .peer = kinds[i].peer, .peer_body = system_calls};
 
