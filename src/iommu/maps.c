@@ -55,36 +55,48 @@ static struct maps_node *root_of(const struct dma_maps *maps)
 	return atomic_load_explicit(&maps->root, memory_order_acquire);
 }
 
-/* Without branches: which half it is cannot be foreseen. */
 static unsigned child_index(const struct inner *inner, uint64_t iova)
 {
 	unsigned base = 0, n = inner->node.count;
 
 	while (n > 1) {
 		unsigned half = n / 2;
+		bool above = low_of(inner, base + half) <= iova;
 
-		base = low_of(inner, base + half) <= iova ? base + half : base;
+		/* As likely as not, so that compilers select instead of branching. */
+		base = __builtin_expect_with_probability(above, 1, 0.5) ? base + half : base;
 		n -= half;
 	}
 	return base;
 }
 
-/* The slot with the last start at or before @iova, if there is one, else any. */
+/* Of the slots looked at so far, the one whose start is nearest before an address. */
+struct nearest {
+	uint64_t distance;
+	unsigned slot;
+};
+
+static void nearer(struct nearest *nearest, const struct leaf *leaf, unsigned slot, uint64_t iova)
+{
+	/* a start after @iova wraps to a great distance */
+	uint64_t distance = iova - atomic_load_explicit(&leaf->start[slot], memory_order_relaxed);
+	bool better = distance < nearest->distance;
+
+	nearest->slot = better ? slot : nearest->slot;
+	nearest->distance = better ? distance : nearest->distance;
+}
+
+/* The slot that holds the map of @iova, if there is one. Two halves, so that neither waits. */
 static unsigned leaf_slot(const struct leaf *leaf, uint64_t iova)
 {
-	uint64_t nearest = UINT64_MAX;
-	unsigned slot = 0;
+	struct nearest low = {UINT64_MAX, 0}, high = {UINT64_MAX, 0};
 
 	iova &= ~UINT64_C(1); /* the same map, and never NO_START */
-	for (unsigned i = 0; i < LEAF_SLOTS; i++) {
-		/* a start after @iova wraps to a great distance */
-		uint64_t distance =
-			iova - atomic_load_explicit(&leaf->start[i], memory_order_relaxed);
-
-		slot = distance < nearest ? i : slot;
-		nearest = distance < nearest ? distance : nearest;
+	for (unsigned i = 0; i < LEAF_SLOTS / 2; i++) {
+		nearer(&low, leaf, i, iova);
+		nearer(&high, leaf, i + LEAF_SLOTS / 2, iova);
 	}
-	return slot;
+	return high.distance < low.distance ? high.slot : low.slot;
 }
 
 static struct dma_map *leaf_map(const struct leaf *leaf, unsigned slot)
