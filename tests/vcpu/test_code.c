@@ -223,6 +223,10 @@ static void instructions_across_pages_run(void **state)
 	assert_int_equal(vd_hart_x(run_across(&rig), 13), 0);
 	load_across(&rig, BNE(0, 0, 8));
 	assert_int_equal(vd_hart_x(run_across(&rig), 13), 1);
+	/* Back into the first page. */
+	load_across(&rig, JAL(5, -0x7e));
+	RIG_LOAD(&rig, LAST - 0x7e, ADDI(11, 0, 0x321), RETURN);
+	assert_int_equal(vd_hart_x(run_across(&rig), 11), 0x321);
 	load_across(&rig, insn_u(INSN_AUIPC, 11, 0));
 	assert_int_equal(vd_hart_x(run_across(&rig), 11), VA + 0xffe);
 	rig_expect_no_trap(&rig, 0);
