@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Runs in the guest: how fast a disk is read with O_DIRECT, in sequence by 1 MiB and at random places
- * by 4 KiB, one request at a time. Built static for riscv64 by bench/nvme.sh.
+ * Runs in the guest: how fast a disk is read with O_DIRECT, in sequence by 1 MiB and at random
+ * places by 4 KiB, one request at a time. Built static for riscv64 by bench/nvme.sh.
  *
  * usage: bench-nvme DEVICE SECONDS-EACH
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@ static uint64_t next_random(uint64_t *state)
 }
 
 /* Reads blocks until the time is over. Returns 0, or -1 if a read failed. */
-static int measure(int fd, const char *name, uint64_t size, uint32_t block, int in_sequence,
+static int measure(int fd, const char *name, uint64_t size, uint32_t block, bool in_sequence,
 		   void *buffer, uint64_t limit_ns)
 {
 	uint64_t blocks = size / block, n = 0, state = 1, start = now_ns(), elapsed = 0;
@@ -71,8 +72,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench-nvme: %s is too small, or no memory\n", argv[1]);
 		return 1;
 	}
-	if (measure(fd, "sequential", (uint64_t)size, SEQUENTIAL, 1, buffer, limit_ns) ||
-	    measure(fd, "random", (uint64_t)size, RANDOM, 0, buffer, limit_ns))
+	if (measure(fd, "sequential", (uint64_t)size, SEQUENTIAL, true, buffer, limit_ns) ||
+	    measure(fd, "random", (uint64_t)size, RANDOM, false, buffer, limit_ns))
 		return 1;
 	return 0;
 }

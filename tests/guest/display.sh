@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# The guest draws its console with the display's memory mapped into it, and with every access trapped:
-# the pictures are the same to the byte, and the counters tell the two apart.
+# The guest draws its console with the display's memory mapped into it, and with every access
+# trapped: the pictures are the same to the byte, and the counters tell the two apart.
 . "$(dirname "$0")/guest.sh"
 
 draw() {	# NAME [OPTION...]

@@ -40,15 +40,15 @@ launch() {
 	words=$2
 	shift 2
 	# shellcheck disable=SC2086 # empty, or exec
-	$replace "$viaduct" run --kernel "$guest/Image" --initrd "$work/initramfs.cpio" --memory 256M \
-		--append "console=ttyS0 quiet $words" "$@"
+	$replace "$viaduct" run --kernel "$guest/Image" --initrd "$work/initramfs.cpio" \
+		--memory 256M --append "console=ttyS0 quiet $words" "$@"
 }
 
 # start NAME WORDS [OPTION...]: the same in the background, with the caller's standard input; its
 # console is read from descriptor 3.
 start() {
 	mkfifo "$work/$1.fifo"
-	# A shell gives its background jobs /dev/null as descriptor 0, so the caller's goes by another.
+	# A shell gives its background jobs /dev/null as descriptor 0: the caller's goes by another.
 	{
 		exec_in_background "$@" <&5 >"$work/$1.fifo" 2>&1 5<&- &
 		vm=$!

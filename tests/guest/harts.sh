@@ -6,4 +6,5 @@ harts=${1:?number of harts}
 
 boot harts 'viaduct.job=hash viaduct.rounds=4' --cpus "$harts"
 [ "$status" = 0 ] || fail_boot harts 'power-off is not exit code 0'
-console_has harts "^hash: ok, $harts worker(s), 4 rounds" || fail_boot harts "not $harts harts at work"
+console_has harts "^hash: ok, $harts worker(s), 4 rounds" ||
+	fail_boot harts "not $harts harts at work"

@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 # usage: kill.sh kill [KILLS] | term | control
-# A guest writes numbered records, flushing the disk after each and then saying so, over a backing that
-# keeps unsynced writes in the process only. The process is ended while the guest writes on.
-#   kill      by SIGKILL, KILLS times (default 20): every record said to be flushed must be in the image
+# A guest writes numbered records, flushing the disk after each and then saying so, over a backing
+# that keeps unsynced writes in the process only. The process is ended while the guest writes on.
+#   kill      by SIGKILL, KILLS times (default 20): all records said to be flushed are in the image
 #   term      by SIGTERM: the same, and viaduct must end by itself
-#   control   by SIGKILL, with FLUSH made a no-op: records must be missing, else "kill" proves nothing
+#   control   by SIGKILL, with FLUSH made a no-op: records are missing, else "kill" proves nothing
 . "$(dirname "$0")/guest.sh"
 
-# end_after NAME RECORDS SIGNAL [,OPTION=VALUE...]: sets $flushed to the last record said to be flushed,
-# $status to how viaduct ended.
+# end_after NAME RECORDS SIGNAL [,OPTION=VALUE...]: sets $flushed to the last record said to be
+# flushed, $status to how viaduct ended.
 end_after() {
 	truncate -s 64M "$work/$1.img"
 	start "$1" viaduct.job=killtest \
