@@ -128,7 +128,8 @@ static enum csr_result write_float(struct vd_hart *h, unsigned csr, uint64_t val
 	return CSR_OK;
 }
 
-static enum csr_result csr_write(struct vd_hart *h, unsigned csr, uint64_t value)
+/* @old: what the same instruction has read; a claim takes the interrupt that it returns */
+static enum csr_result csr_write(struct vd_hart *h, unsigned csr, uint64_t old, uint64_t value)
 {
 	switch (csr) {
 	case FFLAGS: case FRM: case FCSR: return write_float(h, csr, value);
@@ -146,9 +147,9 @@ static enum csr_result csr_write(struct vd_hart *h, unsigned csr, uint64_t value
 		return CSR_LEAVE;
 	case STIMECMP: h->stimecmp = value; return CSR_LEAVE;
 	case SISELECT: h->siselect = value & 0xfff; return CSR_OK;
-	case SIREG: return vd_imsic_write(h, h->siselect, value) ? CSR_LEAVE : CSR_ILLEGAL;
+	case SIREG: return vd_imsic_write(h, h->siselect, old, value) ? CSR_LEAVE : CSR_ILLEGAL;
 	case STOPEI:
-		vd_imsic_claim(h, vd_imsic_top(h) & 0x7ff);
+		vd_imsic_claim(h, old & 0x7ff);
 		return CSR_LEAVE;
 	case SATP: return write_satp(h, value);
 	default:
@@ -174,5 +175,5 @@ enum csr_result vd_csr_access(struct vd_hart *h, unsigned csr, bool writes, unsi
 	 * Set and clear act on the software-writable part of sip and sstatus, not on what was
 	 * merged into the value.
 	 */
-	return csr_write(h, csr, value);
+	return csr_write(h, csr, *old, value);
 }

@@ -246,9 +246,11 @@ bool vd_csr_machine_write(struct vd_hart *h, unsigned csr, uint64_t value);
 
 /* imsic.c */
 uint64_t vd_imsic_top(struct vd_hart *h); /* stopei's value: identity << 16 | identity, 0 if none */
+bool vd_imsic_signals(struct vd_hart *h);  /* whether it raises the external interrupt */
 void vd_imsic_claim(struct vd_hart *h, uint64_t identity);
 bool vd_imsic_read(struct vd_hart *h, uint64_t select, uint64_t *value);
-bool vd_imsic_write(struct vd_hart *h, uint64_t select, uint64_t value);
+/* @old: what the instruction that writes has read */
+bool vd_imsic_write(struct vd_hart *h, uint64_t select, uint64_t old, uint64_t value);
 
 /* code.c */
 int vd_code_cache_create(struct vd_hart *h);

@@ -7,6 +7,7 @@
 
 #define IDENTITIES 256u
 
+#define IPRIO0 0x30
 #define EIDELIVERY 0x70
 #define EITHRESHOLD 0x72
 #define EIP0 0x80
@@ -23,8 +24,6 @@ void vd_hart_msi(struct vd_hart *h, uint32_t identity)
 
 uint64_t vd_imsic_top(struct vd_hart *h)
 {
-	if (h->imsic.delivery != 1)
-		return 0;
 	for (unsigned i = 0; i < 4; i++) {
 		/*
 		 * acquire: pairs with vd_hart_msi()'s release; the device's DMA before it is seen
@@ -43,10 +42,22 @@ uint64_t vd_imsic_top(struct vd_hart *h)
 	return 0;
 }
 
+bool vd_imsic_signals(struct vd_hart *h)
+{
+	return h->imsic.delivery == 1 && vd_imsic_top(h);
+}
+
 void vd_imsic_claim(struct vd_hart *h, uint64_t identity)
 {
 	atomic_fetch_and_explicit(&h->imsic.pending[identity / 64 % 4],
 				  ~(1ull << (identity % 64)), memory_order_acq_rel);
+}
+
+/* Registers that read as zero: of the interrupt file, and the priorities of major interrupts, which are fixed. */
+static bool reads_as_zero(uint64_t select)
+{
+	return select == EIDELIVERY + 1 || (select > EITHRESHOLD && select < EIP0) ||
+	       (select >= IPRIO0 && select < IPRIO0 + 16 && !(select & 1));
 }
 
 /* EIP and EIE arrays: with RV64 only the even registers exist. */
@@ -72,11 +83,20 @@ bool vd_imsic_read(struct vd_hart *h, uint64_t select, uint64_t *value)
 	else if ((i = array_index(select, EIE0)) >= 0)
 		*value = i < 4 ? h->imsic.enabled[i] : 0;
 	else
-		return select == EIDELIVERY + 1 || (select >= 0x73 && select < EIP0);
+		return reads_as_zero(select);
 	return true;
 }
 
-bool vd_imsic_write(struct vd_hart *h, uint64_t select, uint64_t value)
+/* Only what the instruction changes: an MSI that came after it had read the register is kept. */
+static void change_pending(struct vd_hart *h, int i, uint64_t old, uint64_t value)
+{
+	if (i == 0)
+		value &= ~1ull;
+	atomic_fetch_or_explicit(&h->imsic.pending[i], value & ~old, memory_order_relaxed);
+	atomic_fetch_and_explicit(&h->imsic.pending[i], ~(old & ~value), memory_order_relaxed);
+}
+
+bool vd_imsic_write(struct vd_hart *h, uint64_t select, uint64_t old, uint64_t value)
 {
 	int i;
 
@@ -85,11 +105,10 @@ bool vd_imsic_write(struct vd_hart *h, uint64_t select, uint64_t value)
 	else if (select == EITHRESHOLD)
 		h->imsic.threshold = value & (IDENTITIES - 1);
 	else if ((i = array_index(select, EIP0)) >= 0)
-		i < 4 ? atomic_store_explicit(&h->imsic.pending[i], i ? value : value & ~1ull,
-					      memory_order_release) : (void)0;
+		i < 4 ? change_pending(h, i, old, value) : (void)0;
 	else if ((i = array_index(select, EIE0)) >= 0)
 		i < 4 ? (void)(h->imsic.enabled[i] = i ? value : value & ~1ull) : (void)0;
 	else
-		return select == EIDELIVERY + 1 || (select >= 0x73 && select < EIP0);
+		return reads_as_zero(select);
 	return true;
 }

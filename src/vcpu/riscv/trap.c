@@ -67,7 +67,7 @@ uint64_t vd_hart_sip(struct vd_hart *h)
 
 	if (h->stimecmp != UINT64_MAX && vd_hart_time(h) >= h->stimecmp)
 		sip |= 1u << IRQ_STIMER;
-	if (vd_imsic_top(h))
+	if (vd_imsic_signals(h))
 		sip |= 1u << IRQ_SEXT;
 	return sip;
 }
