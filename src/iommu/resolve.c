@@ -5,6 +5,8 @@
  */
 #include "iommu/space.h"
 
+#define LOOKUPS 8u
+
 static unsigned char *pointer_of(const struct vd_dma_space *space, const struct vd_host_page *page,
 				 uint64_t address)
 {
@@ -24,8 +26,6 @@ static int resolve_guest(const struct vd_dma_space *space, uint64_t iova, unsign
 	piece->key = iova;
 	piece->run = 1;
 	if (vd_mem_gpa_to_pfn(space->mem, (vd_gpa){iova}, access, &page))
-		return -EFAULT;
-	if (access & VD_WRITE && !page.writable)
 		return -EFAULT;
 	piece->run = page.host.run;
 	piece->pointer = pointer_of(space, &page.host, iova);
@@ -84,15 +84,19 @@ static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned acce
 int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		struct dma_piece *piece)
 {
+	unsigned tries = 0;
 	int r;
 
 	/* Acquire pairs with the releases where it is set. If not closed, the chain stays. */
 	if (atomic_load_explicit(&space->closed, memory_order_acquire))
 		return -EFAULT;
-	r = resolve_once(space, iova, access, piece);
-	/* One that has ended meanwhile counts as well; the second time only one that is active. */
-	if (r == -EAGAIN)
+	/*
+	 * An invalidation that has ended since the lookup began counts as well, whatever it was of.
+	 * So many do not end in so short a time: then one is active.
+	 */
+	do
 		r = resolve_once(space, iova, access, piece);
+	while (r == -EAGAIN && ++tries < LOOKUPS);
 	/*
 	 * Another device's memory that is just being reset or moved away does not answer. To wait
 	 * for it would be a deadlock if it is the memory of the very device that asks, whose reset

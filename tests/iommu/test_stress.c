@@ -290,6 +290,121 @@ static void test_translations_beside_changes(void **state)
 	free(s);
 }
 
+/* ---- guards that last a while ---------------------------------------------------------------- */
+
+struct guarded {
+	struct dma_fixture f;
+	_Atomic int step; /* 1: in the guard, go on; 2: left */
+	uint32_t expected;
+};
+
+/* Looks at a page for as long as the other thread could need to take it away. */
+static void *run_guard(void *context)
+{
+	struct guarded *g = context;
+	void *pointer;
+	uint64_t run;
+
+	vd_dma_guard_enter(g->f.space);
+	assert_int_equal(vd_dma_translate(g->f.space, (vd_iova){0}, VD_READ, &pointer, &run), 0);
+	atomic_store(&g->step, 1);
+	for (unsigned i = 0; i < 3000; i++) {
+		assert_int_equal(vd_guest_load32(pointer), g->expected);
+		sched_yield();
+	}
+	atomic_store(&g->step, 2);
+	vd_dma_guard_leave(g->f.space);
+	return NULL;
+}
+
+static pthread_t enter_guard(struct guarded *g, struct vd_host_object *object)
+{
+	pthread_t thread;
+
+	g->expected = 0x1234567;
+	vd_guest_store32(object_byte(&g->f.base, object, 0), g->expected);
+	atomic_store(&g->step, 0);
+	assert_int_equal(pthread_create(&thread, NULL, run_guard, g), 0);
+	while (atomic_load(&g->step) < 1)
+		sched_yield();
+	return thread;
+}
+
+static void test_changes_wait_for_guards(void **state)
+{
+	struct guarded *g = calloc(1, sizeof(*g));
+	pthread_t thread;
+
+	(void)state;
+	assert_non_null(g);
+	dma_open(&g->f);
+	assert_int_equal(dma_map(&g->f, 0, PAGE, 0, VD_READ), 0);
+	thread = enter_guard(g, g->f.base.ram);
+	assert_int_equal(vd_host_object_discard(g->f.base.ram, 0, PAGE, true), 0);
+	assert_int_equal(atomic_load(&g->step), 2);
+	pthread_join(thread, NULL);
+	assert_int_equal(vd_guest_load32(object_byte(&g->f.base, g->f.base.ram, 0)), 0);
+	dma_close_fixture(&g->f);
+	free(g);
+}
+
+/* The map has the last reference: where unmap did not wait, there would be nothing to look at. */
+static void test_unmap_waits_for_guards(void **state)
+{
+	struct guarded *g = calloc(1, sizeof(*g));
+	struct vd_host_object *object;
+	pthread_t thread;
+
+	(void)state;
+	assert_non_null(g);
+	dma_open(&g->f);
+	assert_int_equal(vd_host_ram_create(g->f.base.host, "last", PAGE, 0, &object, NULL), 0);
+	assert_int_equal(vd_dma_map(g->f.space, (vd_iova){0}, PAGE, object, 0, VD_READ), 0);
+	thread = enter_guard(g, object);
+	vd_host_object_put(object);
+	assert_int_equal(vd_dma_unmap(g->f.space, (vd_iova){0}, PAGE, NULL), 0);
+	assert_int_equal(atomic_load(&g->step), 2);
+	pthread_join(thread, NULL);
+	dma_close_fixture(&g->f);
+	free(g);
+}
+
+/* ---- device memory beside changes ------------------------------------------------------------ */
+
+static void *run_peer_writes(void *context)
+{
+	struct worker *w = context;
+
+	for (uint32_t i = 0; i < w->stress->rounds; i++)
+		assert_int_equal(vd_dma_write(w->stress->f.space,
+					      (vd_iova){(w->number + 1) * PAGE - 2}, &i, 4), 0);
+	atomic_fetch_add(&w->stress->finished, 1);
+	return NULL;
+}
+
+static void move_elsewhere(struct stress *s, uint64_t *random)
+{
+	assert_int_equal(vd_host_object_move(s->f.base.ram, (64 + test_random(random) % 64) * PAGE,
+					     PAGE, true), 0);
+}
+
+/* Device memory that changes does not answer; what changes elsewhere is nothing to it. */
+static void test_device_memory_answers(void **state)
+{
+	struct stress *s = calloc(1, sizeof(*s));
+	struct vd_host_object *bar;
+
+	(void)state;
+	assert_non_null(s);
+	dma_open(&s->f);
+	bar = make_device_memory(&s->f.base);
+	assert_int_equal(vd_dma_map(s->f.space, (vd_iova){0}, 4 * PAGE, bar, 0, VD_WRITE), 0);
+	run_workers(s, 20000, run_peer_writes, move_elsewhere);
+	vd_host_object_put(bar);
+	dma_close_fixture(&s->f);
+	free(s);
+}
+
 /* ---- unmap against pins --------------------------------------------------------------------- */
 
 static void *run_pins_on_maps(void *context)
@@ -359,6 +474,9 @@ int main(void)
 		cmocka_unit_test(test_pages_move_under_pins),
 		cmocka_unit_test(test_slot_goes_under_pins),
 		cmocka_unit_test(test_translations_beside_changes),
+		cmocka_unit_test(test_changes_wait_for_guards),
+		cmocka_unit_test(test_unmap_waits_for_guards),
+		cmocka_unit_test(test_device_memory_answers),
 		cmocka_unit_test(test_unmap_under_pins),
 	};
 

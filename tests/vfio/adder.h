@@ -34,7 +34,8 @@ struct adder {
 	pthread_mutex_t pin_lock;
 	bool pinned, wanted_back;
 	/* What the core did. */
-	unsigned reads, writes, resets, quiesces, resumes, polls, releases;
+	unsigned reads, writes, resets, quiesces, resumes, polls;
+	_Atomic unsigned releases;
 	uint64_t last_offset, last_length;
 	int quiesce_result;
 	bool load_fails;

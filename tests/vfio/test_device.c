@@ -127,7 +127,7 @@ static void test_description(void **state)
 struct witness {
 	struct vd_listener listener;
 	struct adder *adder;
-	unsigned starts, ends, resets_at_start, resets_at_end;
+	unsigned starts, ends, resets_at_start, resets_at_end, releases_at_first;
 	enum vd_invalidate_reason reason;
 	int answer;
 };
@@ -136,7 +136,8 @@ static int witness_start(struct vd_listener *listener, const struct vd_invalidat
 {
 	struct witness *w = (struct witness *)listener;
 
-	w->starts++;
+	if (!w->starts++)
+		w->releases_at_first = w->adder->releases;
 	w->reason = event->reason;
 	w->resets_at_start = w->adder->resets;
 	return w->starts == 2 ? w->answer : 0;
@@ -276,6 +277,87 @@ static void test_last_reference(void **state)
 	rig_close(&rig);
 }
 
+/* A slot outlives the device: its mirrors are emptied while the device is still there. */
+static void test_put_zaps(void **state)
+{
+	struct vd_slot_config slot = {.size = ADDER_BAR2, .kind = VD_SLOT_DEVICE};
+	struct witness w;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig);
+	assert_int_equal(vd_device_map_area(rig.adder.device, VD_REGION_BAR2, 0, ADDER_BAR2,
+					    &slot.object, &slot.offset), 0);
+	add_slot(&rig.f, &slot);
+	w = (struct witness){.listener.ops = &witness_ops, .adder = &rig.adder};
+	assert_int_equal(vd_notifier_register(vd_host_notifier(rig.f.host), &w.listener), 0);
+	vd_device_put(rig.adder.device);
+	rig.adder.device = NULL;
+	assert_true(w.starts >= 2);
+	assert_int_equal(w.starts, w.ends);
+	assert_int_equal(w.reason, VD_INVALIDATE_UNMAP);
+	assert_int_equal(w.releases_at_first, 0);
+	vd_notifier_unregister(vd_host_notifier(rig.f.host), &w.listener);
+	rig_close(&rig);
+}
+
+/* ---- an unpin request that outlasts the pin ---- */
+
+struct lingering {
+	struct rig rig;
+	_Atomic int step; /* 1: the pin is gone, but not the request; 2: it may end */
+	_Atomic unsigned releases_seen;
+};
+
+static void linger(struct vd_dma_owner *owner, vd_iova start, uint64_t length)
+{
+	struct adder *adder = (struct adder *)((char *)owner - offsetof(struct adder, owner));
+	struct lingering *l = (struct lingering *)((char *)adder - offsetof(struct lingering,
+									     rig.adder));
+
+	adder_unpin_request(owner, start, length);
+	atomic_store(&l->step, 1);
+	while (atomic_load(&l->step) < 2)
+		sched_yield();
+	for (unsigned i = 0; i < 2000; i++)
+		sched_yield();
+	atomic_store(&l->releases_seen, atomic_load(&adder->releases));
+}
+
+static void *run_discard(void *context)
+{
+	struct lingering *l = context;
+
+	assert_int_equal(vd_host_object_discard(l->rig.f.ram, 0, PAGE, true), 0);
+	return NULL;
+}
+
+/* The owner is part of the device: it is not released while somebody is still talking to it. */
+static void test_put_waits_for_requests(void **state)
+{
+	struct lingering *l = calloc(1, sizeof(*l));
+	pthread_t thread;
+
+	(void)state;
+	assert_non_null(l);
+	rig_open(&l->rig);
+	l->rig.adder.owner.unpin_request = linger;
+	add_ram(&l->rig.f, 0, 0, PAGE);
+	assert_int_equal(rig_write(&l->rig, 2, 4), 0);
+	assert_int_equal(rig_write(&l->rig, 4, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, run_discard, l), 0);
+	while (atomic_load(&l->step) < 1)
+		sched_yield();
+	atomic_store(&l->step, 2);
+	vd_device_put(l->rig.adder.device);
+	l->rig.adder.device = NULL;
+	pthread_join(thread, NULL);
+	assert_int_equal(atomic_load(&l->releases_seen), 0);
+	assert_int_equal(l->rig.adder.releases, 1);
+	rig_close(&l->rig);
+	free(l);
+}
+
 /* Mapping, guest, host, space, device: whatever goes first, nobody falls over. */
 static void test_any_order(void **state)
 {
@@ -340,6 +422,8 @@ int main(void)
 		cmocka_unit_test(test_quiesce_nests),
 		cmocka_unit_test(test_poll_when_busy),
 		cmocka_unit_test(test_last_reference),
+		cmocka_unit_test(test_put_zaps),
+		cmocka_unit_test(test_put_waits_for_requests),
 		cmocka_unit_test_teardown(test_any_order, test_seed_print),
 	};
 
