@@ -6,19 +6,18 @@
 #define HANDLER_OFFSET 0x100u
 #define STEP_TRAP 2047
 #define POLLS_MAX 100000u
-#define STATUS_SPIE (UINT64_C(1) << 5)
 
 static void write_stub(struct rig *rig)
 {
 	RIG_LOAD(rig, RIG_STUB, CSRW(CSR_STVEC, 5), CSRW(CSR_SATP, 6), SFENCE_VMA(0),
 		 CSRW(CSR_SSTATUS, 7), CSRW(CSR_SEPC, 8), SRET);
-	/* The host has looked at the trap between the two halves and may have changed x28 to x30. */
+	/* The host has looked at the trap between the two halves and may have changed x29 and x30. */
 	RIG_LOAD(rig, RIG_STUB + HANDLER_OFFSET, ADDI(27, 17, 0), CSRR(28, CSR_SCAUSE),
 		 CSRR(29, CSR_STVAL), CSRR(30, CSR_SEPC), STEP(STEP_TRAP), ADDI(17, 27, 0),
-		 CSRW(CSR_SEPC, 30), CSRC(CSR_SSTATUS, 28), SRET);
+		 CSRW(CSR_SEPC, 30), CSRC(CSR_SIE, 29), SRET);
 }
 
-/* Interrupts go on where they were, with interrupts off; exceptions behind the instruction. */
+/* Interrupts go on where they were, with this one off; exceptions behind the instruction. */
 static int record_trap(struct rig_hart *h, struct vd_hart *hart)
 {
 	struct rig_trap trap = {vd_hart_x(hart, 28), vd_hart_x(hart, 29), vd_hart_x(hart, 30)};
@@ -26,7 +25,7 @@ static int record_trap(struct rig_hart *h, struct vd_hart *hart)
 	uint64_t skip = interrupt || h->stay_at_fault ? 0 : 4;
 
 	h->stay_at_fault = false;
-	vd_hart_set_x(hart, 28, interrupt ? STATUS_SPIE : 0);
+	vd_hart_set_x(hart, 29, interrupt ? UINT64_C(1) << (trap.cause & 63) : 0);
 	vd_hart_set_x(hart, 30, trap.pc + skip);
 	if (trap.cause == ECALL_USER) {
 		uint64_t number = vd_hart_x(hart, 27);

@@ -4,8 +4,8 @@
 
 #include "vcpu/riscv/op.h"
 
-#define REQUESTS_THAT_WAKE (REQUEST_INTERRUPT | REQUEST_STOP | REQUEST_SOFTWARE)
-#define REQUESTS_TO_CLEAR (REQUESTS_THAT_WAKE | REQUEST_POLL | REQUEST_LOST_PAGE)
+#define REQUESTS_TO_CLEAR                                                                          \
+	(REQUEST_INTERRUPT | REQUEST_STOP | REQUEST_SOFTWARE | REQUEST_POLL | REQUEST_LOST_PAGE)
 
 uint64_t vd_hart_time(const struct vd_hart *h)
 {
@@ -27,7 +27,7 @@ static void idle(struct vd_hart *h)
 		 * seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle
 		 */
 		atomic_store(&h->idle, 1);
-		if (!(atomic_load(&h->requests) & REQUESTS_THAT_WAKE))
+		if (!(atomic_load(&h->requests) & REQUESTS_TO_CLEAR))
 			h->config.ops->idle(h->config.context, h, deadline);
 		atomic_store(&h->idle, 0);
 	}
