@@ -204,7 +204,8 @@ static int open_queue(struct nvme *nvme, struct queue *queue, unsigned id, uint6
 		return rc;
 	base = vd_host_pointer(vd_host_window_base(nvme->host), page.pfn,
 			       vd_host_page_shift(nvme->host));
-	*queue = (struct queue){.sq = (void *)(base + (sq - RAM)), .cq = (void *)(base + (cq - RAM)),
+	*queue = (struct queue){.sq = (void *)(base + (sq - RAM)),
+				.cq = (void *)(base + (cq - RAM)),
 				.id = id, .phase = 1};
 	return 0;
 }

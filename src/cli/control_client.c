@@ -53,8 +53,8 @@ static int request_command(int argc, char **argv, const char *what)
 	int rc;
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		printf("usage: viaduct %s NAME|PID\n\n%s a running machine; prints its state as one "
-		       "JSON object.\n", what, what);
+		printf("usage: viaduct %s NAME|PID\n\n%s a running machine; prints its state as "
+		       "one JSON object.\n", what, what);
 		return EXIT_OK;
 	}
 	if (argc != 2)

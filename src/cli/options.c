@@ -47,7 +47,8 @@ void run_options_help(void)
 {
 	puts("usage: viaduct run --kernel FILE [OPTIONS]\n\n"
 	     "Boots a stock riscv64 Linux guest in this process, with devices assigned to it. The\n"
-	     "guest's serial port is standard input and output; Ctrl-A x leaves, Ctrl-A h helps.\n");
+	     "guest's serial port is standard input and output; Ctrl-A x leaves, Ctrl-A h\n"
+	     "helps.\n");
 	for (size_t i = 0; i < KNOWN; i++) {
 		const struct option *o = &options_known[i];
 		char left[40];
@@ -56,8 +57,8 @@ void run_options_help(void)
 			 o->argument ? o->argument : "");
 		printf("  %-20s %s\n", left, o->help);
 	}
-	puts("\nExit code: 0 the guest powered off, 1 error, 2 usage, 3 the guest asked for a reset,\n"
-	     "4 the guest panicked, 5 ended by a signal, Ctrl-A x or `viaduct quit`.");
+	puts("\nExit code: 0 the guest powered off, 1 error, 2 usage, 3 the guest asked for a\n"
+	     "reset, 4 the guest panicked, 5 ended by a signal, Ctrl-A x or `viaduct quit`.");
 }
 
 bool parse_size(const char *text, uint64_t *size)

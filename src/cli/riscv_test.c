@@ -14,8 +14,8 @@ int command_riscv_test(int argc, char **argv)
 		FILE *out = argc < 2 ? stderr : stdout;
 
 		fputs("usage: viaduct riscv-test FILE...\n\n"
-		      "Runs unmodified riscv-tests programs (M mode, tohost) and prints one line for "
-		      "each.\nExit code 0 if all passed.\n", out);
+		      "Runs unmodified riscv-tests programs (M mode, tohost), prints one line for\n"
+		      "each, and exits with 0 if all passed.\n", out);
 		return argc < 2 ? EXIT_USAGE : EXIT_OK;
 	}
 	for (int i = 1; i < argc; i++) {

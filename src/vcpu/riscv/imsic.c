@@ -53,7 +53,10 @@ void vd_imsic_claim(struct vd_hart *h, uint64_t identity)
 				  ~(1ull << (identity % 64)), memory_order_acq_rel);
 }
 
-/* Registers that read as zero: of the interrupt file, and the priorities of major interrupts, which are fixed. */
+/*
+ * Registers that read as zero: of the interrupt file, and the priorities of major interrupts, which
+ * are fixed.
+ */
 static bool reads_as_zero(uint64_t select)
 {
 	return select == EIDELIVERY + 1 || (select > EITHRESHOLD && select < EIP0) ||

@@ -35,7 +35,10 @@ static void *atomic_pointer(struct vd_hart *h, const struct op *op, uint64_t va,
 	return NULL;
 }
 
-/* As after any access that may have gone outside: a flush met there may have been about the code that follows. */
+/*
+ * As after any access that may have gone outside: a flush met there may have been about the code
+ * that follows.
+ */
 #define ATOMIC_NEXT(flushes)                                                                       \
 	do {                                                                                       \
 		if (unlikely((flushes) != h->flushes_seen)) {                                      \
