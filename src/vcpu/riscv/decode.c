@@ -218,6 +218,20 @@ static struct op decode_system(uint32_t insn)
 	return make(code, 32, 0, (int32_t)insn);
 }
 
+/*
+ * Fields pred and succ: input 8, output 4, reads 2, writes 1. On x86-64 only loads overtake stores
+ * that came before them, and fence.tso allows that.
+ */
+static struct op decode_fence(uint32_t insn)
+{
+	bool barrier = true;
+
+#if defined(__x86_64__)
+	barrier = (bits(insn, 24, 4) & 5) && (bits(insn, 20, 4) & 10) && insn >> 20 != 0x833;
+#endif
+	return make(OP_fence_4, 32, 0, barrier);
+}
+
 static struct op decode_32(uint32_t insn, uint64_t page_offset, bool alone)
 {
 	unsigned rd = destination(insn), rs1 = bits(insn, 15, 5);
@@ -230,7 +244,7 @@ static struct op decode_32(uint32_t insn, uint64_t page_offset, bool alone)
 	case 0x0f:
 		if (bits(insn, 12, 3) > 1)
 			return illegal(insn);
-		return make(bits(insn, 12, 3) ? OP_fence_i_4 : OP_fence_4, 32, 0, 0);
+		return bits(insn, 12, 3) ? make(OP_fence_i_4, 32, 0, 0) : decode_fence(insn);
 	case 0x13:
 		return decode_immediate(insn);
 	case 0x17:

@@ -124,6 +124,7 @@ struct vd_hart {
 	_Atomic uint32_t waiters;
 	_Atomic uint32_t left; /* changes when the hart acknowledges or goes outside */
 	_Atomic uint32_t idle;
+	_Atomic uint32_t fences; /* changed by barriers: ops_atomic.c */
 
 	uint64_t fault_va;     /* which byte a slow access stopped at */
 	uint64_t flushes_seen; /* changes with each flush: walks from before start again */
@@ -157,6 +158,7 @@ struct vd_hart_group {
 	struct vd_mem *mem;
 	struct vd_listener listener;
 	_Atomic uint64_t flushes;
+	_Atomic uint32_t fences; /* the same for all harts, where a word of their own is too weak */
 };
 
 /* Exception causes, RISC-V privileged manual, table of scause values. */
