@@ -61,15 +61,16 @@ enum vd_hart_exit {
  *	Arguments and results are x10..x17. 0 to go on behind the ecall, 1 to leave vd_hart_run()
  *	with VD_HART_EXIT_HALT
  * @poll: look for completions; at least every 10 000 instructions. Optional
- * @idle: WFI with nothing pending: sleep until vd_hart_wake() was called, or @deadline_ns
- *	on the environment's clock (UINT64_MAX: none). May return early. Optional (then it naps in
- *	the environment)
+ * @idle: WFI with nothing pending: sleep until @wake is called, or @deadline_ns
+ *	on the environment's clock (UINT64_MAX: none). May return early. Optional (then WFI does
+ *	nothing, as it may)
+ * @wake: end an @idle that is under way; any thread, and signal handlers. Needed if there is @idle
  */
 struct vd_hart_ops {
 	int (*ecall)(void *context, struct vd_hart *hart);
 	void (*poll)(void *context, struct vd_hart *hart);
 	void (*idle)(void *context, struct vd_hart *hart, uint64_t deadline_ns);
-	void (*wake)(void *context, struct vd_hart *hart); /* end an @idle; any thread */
+	void (*wake)(void *context, struct vd_hart *hart);
 };
 
 struct vd_hart_config {
@@ -142,6 +143,11 @@ struct vd_hart_stats {
 	uint64_t exceptions, interrupts;
 	uint64_t code_pages, code_verifies;
 };
+/**
+ * vd_hart_stats() - counters since creation; any thread
+ *
+ * While the hart runs they are those of its last poll point or environment call.
+ */
 void vd_hart_stats(const struct vd_hart *hart, struct vd_hart_stats *stats);
 
 #ifdef __cplusplus

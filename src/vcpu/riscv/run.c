@@ -14,6 +14,15 @@ uint64_t vd_hart_time(const struct vd_hart *h)
 	return ns / h->ns_per_tick;
 }
 
+void vd_hart_publish_stats(struct vd_hart *h)
+{
+	const uint64_t *from = (const uint64_t *)&h->stats;
+
+	h->stats.instructions = h->count;
+	for (unsigned i = 0; i < HART_STATS; i++)
+		atomic_store_explicit(&h->published[i], from[i], memory_order_relaxed);
+}
+
 /* WFI: nothing can happen here before an interrupt, a request or the timer. */
 static void idle(struct vd_hart *h)
 {
@@ -22,15 +31,13 @@ static void idle(struct vd_hart *h)
 	if ((h->sie >> IRQ_STIMER & 1) && h->stimecmp < UINT64_MAX / h->ns_per_tick)
 		deadline = h->stimecmp * h->ns_per_tick;
 	vd_hart_go_outside(h);
-	if (h->config.ops->idle) {
-		/*
-		 * seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle
-		 */
-		atomic_store(&h->idle, 1);
-		if (!(atomic_load(&h->requests) & REQUESTS_TO_CLEAR))
-			h->config.ops->idle(h->config.context, h, deadline);
-		atomic_store(&h->idle, 0);
-	}
+	/*
+	 * seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle
+	 */
+	atomic_store(&h->idle, 1);
+	if (!(atomic_load(&h->requests) & REQUESTS_TO_CLEAR))
+		h->config.ops->idle(h->config.context, h, deadline);
+	atomic_store(&h->idle, 0);
 	vd_hart_go_inside(h);
 }
 
@@ -39,6 +46,7 @@ static bool service(struct vd_hart *h)
 {
 	uint32_t requests;
 
+	vd_hart_publish_stats(h);
 	/*
 	 * First the limit, then the requests: a request made after this load sets the limit to 0
 	 * again.
@@ -55,8 +63,10 @@ static bool service(struct vd_hart *h)
 			h->exit = VD_HART_EXIT_STOP;
 			return false;
 		}
-		if (requests & REQUEST_LOST_PAGE)
+		if (requests & REQUEST_LOST_PAGE) {
 			vd_trap_take(h, h->pc, CAUSE_LOAD_ACCESS, h->pc);
+			h->waiting = false;
+		}
 	}
 	if (h->config.ops->poll) {
 		vd_hart_go_outside(h);
@@ -68,7 +78,7 @@ static bool service(struct vd_hart *h)
 		return false;
 	}
 	if (h->waiting) {
-		if (!vd_trap_pending(h)) {
+		if (h->config.ops->idle && !vd_trap_pending(h)) {
 			idle(h);
 			return true;
 		}
@@ -111,10 +121,12 @@ enum vd_hart_exit vd_hart_run(struct vd_hart *h)
 		op = vd_code_find(h, h->pc);
 		if (op)
 			run_operations(h, op);
+		else /* or a handler that cannot be fetched would never meet the limit */
+			h->count++;
 	}
 	vd_hart_go_outside(h);
 	vd_host_guard_leave(&h->guard);
-	h->stats.instructions = h->count;
+	vd_hart_publish_stats(h);
 	return h->exit;
 }
 
@@ -252,6 +264,8 @@ vd_gva vd_hart_pc(const struct vd_hart *h)
 
 void vd_hart_stats(const struct vd_hart *h, struct vd_hart_stats *stats)
 {
-	*stats = h->stats;
-	stats->instructions = h->count;
+	uint64_t *to = (uint64_t *)stats;
+
+	for (unsigned i = 0; i < HART_STATS; i++)
+		to[i] = atomic_load_explicit(&h->published[i], memory_order_relaxed);
 }
