@@ -54,9 +54,9 @@ struct vd_vm {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	_Atomic bool stopping;
-	bool pausing;
+	_Atomic bool pausing; /* changed under lock */
 	enum vd_vm_exit exit;
-	uint64_t run_ns, started_ns;
+	_Atomic uint64_t run_ns, started_ns;
 };
 
 /* guest address of an offset in RAM */

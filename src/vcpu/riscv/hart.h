@@ -91,6 +91,8 @@ struct imsic {
 	uint64_t delivery, threshold;
 };
 
+#define HART_STATS (sizeof(struct vd_hart_stats) / sizeof(uint64_t))
+
 struct vd_hart {
 	uint64_t x[33]; /* x[0] reads as zero; x[32] takes what is written to x0 */
 	uint64_t pc;	/* exact only between operations of the run loop */
@@ -149,6 +151,7 @@ struct vd_hart {
 	struct vd_host_guard guard;
 	struct vd_mem_hint hint;
 	struct vd_hart_stats stats;
+	_Atomic uint64_t published[HART_STATS]; /* stats for other threads, brought up to date now and then */
 };
 
 struct vd_hart_group {
@@ -201,6 +204,9 @@ static inline bool hart_machine(const struct vd_hart *h)
 {
 	return h->config.flags & VD_HART_MACHINE;
 }
+
+/* run.c */
+void vd_hart_publish_stats(struct vd_hart *h);
 
 /* group.c: the shoot-down protocol's hart side */
 void vd_hart_go_outside(struct vd_hart *h);

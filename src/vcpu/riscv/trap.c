@@ -166,6 +166,7 @@ bool vd_trap_ecall(struct vd_hart *h, uint64_t pc)
 	}
 	vd_hart_go_outside(h);
 	h->pc = pc;
+	vd_hart_publish_stats(h);
 	rc = h->config.ops->ecall(h->config.context, h);
 	vd_hart_go_inside(h);
 	if (rc) {
