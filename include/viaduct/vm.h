@@ -47,7 +47,8 @@ enum vd_vm_exit {
  * @direct_mmio: map device BARs straight into the guest; else trap every access
  * @check_tlb: compare every soft TLB fill with a fresh walk (slow; for tests)
  * @spare_frames: keep room so that guest pages can be moved to other frames (for tests)
- * @console_write: bytes the guest sends to its serial port; hart threads, one at a time
+ * @console_write: bytes the guest sends to its serial port; hart threads, one at a time. One that
+ *	may block for ever has to look at vd_vm_stopping(), or nothing can end the run
  */
 struct vd_vm_config {
 	const struct vd_env *env;
@@ -86,6 +87,8 @@ struct vd_device *vd_vm_device(struct vd_vm *vm, unsigned index);
 enum vd_vm_exit vd_vm_run(struct vd_vm *vm, struct vd_error *error);
 /** vd_vm_stop() - end vd_vm_run(); any thread, and async-signal-safe */
 void vd_vm_stop(struct vd_vm *vm);
+/** vd_vm_stopping() - whether something has ended the run, or is about to; any thread */
+bool vd_vm_stopping(const struct vd_vm *vm);
 /**
  * vd_vm_pause(), vd_vm_resume() - stop all harts between instructions, and let them go on. Any
  * thread but a hart's.

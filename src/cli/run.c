@@ -129,7 +129,7 @@ int command_run(int argc, char **argv)
 		.append = options.append, .memory = options.memory, .cpus = options.cpus,
 		.direct_mmio = !options.no_direct_mmio, .check_tlb = options.check_tlb,
 		.spare_frames = options.stress & STRESS_MOVE, .svadu = options.svadu,
-		.console_write = terminal_write,
+		.console_write = terminal_write, .context = (void *)&running,
 	}, &vm, &error);
 	if (!rc)
 		rc = add_devices(&options, &env, vm, &error);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "cli/run.h"
 
 #define ESCAPE 1
+#define INPUT_MAX 64u
 
 struct terminal {
 	struct vd_vm *vm;
@@ -25,20 +27,24 @@ struct terminal {
 	pthread_t thread;
 };
 
-void terminal_write(void *context, const uint8_t *bytes, size_t length)
+/* Whether there is room for some bytes; a reader that stands still must not keep a machine going. */
+static bool wait_for_reader(struct vd_vm *vm)
 {
-	(void)context;
-	while (length) {
+	struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+	while (poll(&out, 1, 100) <= 0)
+		if (vm && vd_vm_stopping(vm))
+			return false;
+	return true;
+}
+
+static void put(struct vd_vm *vm, const uint8_t *bytes, size_t length)
+{
+	while (length && wait_for_reader(vm)) {
 		ssize_t n = write(STDOUT_FILENO, bytes, length);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
-		if (n < 0 && errno == EAGAIN) {
-			struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-
-			poll(&out, 1, -1);
-			continue;
-		}
 		if (n <= 0)
 			return; /* nobody reads it any more: the guest goes on */
 		bytes += n;
@@ -46,12 +52,19 @@ void terminal_write(void *context, const uint8_t *bytes, size_t length)
 	}
 }
 
-static void help(void)
+void terminal_write(void *context, const uint8_t *bytes, size_t length)
+{
+	struct vd_vm *_Atomic *vm = context;
+
+	put(atomic_load(vm), bytes, length);
+}
+
+static void help(const struct terminal *t)
 {
 	static const char text[] = "\r\nCtrl-A x  leave (flushes disks)\r\n"
 				   "Ctrl-A Ctrl-A  send Ctrl-A\r\n";
 
-	terminal_write(NULL, (const uint8_t *)text, sizeof(text) - 1);
+	put(t->vm, (const uint8_t *)text, sizeof(text) - 1);
 }
 
 /* Bytes for the guest, escapes taken out. Return: how many are left in @bytes. */
@@ -65,7 +78,7 @@ static size_t take_escapes(struct terminal *t, uint8_t *bytes, size_t length)
 			if (bytes[i] == 'x')
 				vd_vm_stop(t->vm);
 			else if (bytes[i] == 'h' || bytes[i] == '?')
-				help();
+				help(t);
 			else if (bytes[i] == ESCAPE)
 				bytes[kept++] = ESCAPE;
 		} else if (t->raw && bytes[i] == ESCAPE) {
@@ -77,17 +90,38 @@ static size_t take_escapes(struct terminal *t, uint8_t *bytes, size_t length)
 	return kept;
 }
 
+/*
+ * Adds what was typed to the @length bytes that wait in @bytes; what there is no room for is lost,
+ * as on a serial line. Return: false at the end of the input.
+ */
+static bool read_input(struct terminal *t, uint8_t bytes[INPUT_MAX], size_t *length)
+{
+	uint8_t typed[INPUT_MAX];
+	ssize_t n = read(STDIN_FILENO, typed, sizeof(typed));
+	size_t kept;
+
+	if (n <= 0)
+		return n < 0 && (errno == EINTR || errno == EAGAIN);
+	kept = take_escapes(t, typed, (size_t)n);
+	if (kept > INPUT_MAX - *length)
+		kept = INPUT_MAX - *length;
+	memcpy(bytes + *length, typed, kept);
+	*length += kept;
+	return true;
+}
+
 static void *terminal_thread(void *argument)
 {
 	struct terminal *t = argument;
-	uint8_t bytes[64];
+	uint8_t bytes[INPUT_MAX];
 	size_t length = 0;
 	bool open = true;
 
 	for (;;) {
+		/* A file or pipe waits for the guest; a person may want to leave one that is deaf. */
+		bool wanted = open && (!length || t->raw);
 		struct pollfd fds[2] = {{.fd = t->stop_fd, .events = POLLIN},
-					{.fd = open && !length ? STDIN_FILENO : -1,
-					 .events = POLLIN}};
+					{.fd = wanted ? STDIN_FILENO : -1, .events = POLLIN}};
 		size_t taken;
 
 		/* What the guest's FIFO had no room for is offered again in 10 ms. */
@@ -95,14 +129,8 @@ static void *terminal_thread(void *argument)
 			return NULL;
 		if (fds[0].revents)
 			return NULL;
-		if (fds[1].revents) {
-			ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
-
-			if (n <= 0)
-				open = n < 0 && (errno == EINTR || errno == EAGAIN);
-			else
-				length = take_escapes(t, bytes, (size_t)n);
-		}
+		if (fds[1].revents)
+			open = read_input(t, bytes, &length);
 		taken = vd_vm_console_input(t->vm, bytes, length);
 		memmove(bytes, bytes + taken, length - taken);
 		length -= taken;

@@ -119,6 +119,11 @@ void vd_vm_stop(struct vd_vm *vm)
 	stop_all_harts(vm);
 }
 
+bool vd_vm_stopping(const struct vd_vm *vm)
+{
+	return atomic_load(&vm->stopping);
+}
+
 int vd_vm_start_hart(struct vd_vm *vm, uint64_t id, uint64_t pc, uint64_t argument)
 {
 	int rc = 0;
