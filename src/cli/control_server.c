@@ -157,8 +157,11 @@ static int open_socket(struct control *c, const char *name, struct vd_error *err
 	else
 		snprintf(c->name, sizeof(c->name), "%d", (int)getpid());
 	rc = control_directory(directory, sizeof(directory), true);
-	if (!rc)
-		rc = control_address(directory, c->name, &c->address);
+	if (rc)
+		return vd_error_set(error, rc, "no control socket in %s, which has to be a "
+				    "directory of yours alone (mode 0700): %s", directory,
+				    strerror(-rc));
+	rc = control_address(directory, c->name, &c->address);
 	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (!rc)
 		rc = c->listen_fd < 0 ? -errno : bind_socket(c);
@@ -191,12 +194,15 @@ int control_start(struct vd_vm *vm, const char *name, struct control **result,
 		if (c->stop_fd >= 0)
 			close(c->stop_fd);
 		free(c);
-		/*
-		 * Without a name nobody asked for control: a read-only /tmp must not keep a guest
-		 * from running.
-		 */
 		*result = NULL;
-		return name ? rc : 0;
+		if (name)
+			return rc;
+		/*
+		 * Nobody asked for control: a read-only /tmp must not keep a guest from running,
+		 * nor be the error that is shown when something else ends it.
+		 */
+		*error = (struct vd_error){0};
+		return 0;
 	}
 	*result = c;
 	return 0;
