@@ -39,7 +39,10 @@ struct vd_device *run_find_display(struct vd_vm *vm);
 struct terminal;
 int terminal_start(struct vd_vm *vm, struct terminal **terminal, struct vd_error *error);
 void terminal_stop(struct terminal *terminal);
-/* @context: struct vd_vm *_Atomic *, the machine whose stop ends waiting for a reader; may hold NULL */
+/*
+ * @context: struct vd_vm *_Atomic *, the machine whose stop ends waiting for a reader; may hold
+ * NULL
+ */
 void terminal_write(void *context, const uint8_t *bytes, size_t length);
 
 /* stats.c */

@@ -27,7 +27,9 @@ struct terminal {
 	pthread_t thread;
 };
 
-/* Whether there is room for some bytes; a reader that stands still must not keep a machine going. */
+/*
+ * Whether there is room for some bytes; a reader that stands still must not keep a machine going.
+ */
 static bool wait_for_reader(struct vd_vm *vm)
 {
 	struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
@@ -118,7 +120,9 @@ static void *terminal_thread(void *argument)
 	bool open = true;
 
 	for (;;) {
-		/* A file or pipe waits for the guest; a person may want to leave one that is deaf. */
+		/*
+		 * A file or pipe waits for the guest; a person may want to leave one that is deaf.
+		 */
 		bool wanted = open && (!length || t->raw);
 		struct pollfd fds[2] = {{.fd = t->stop_fd, .events = POLLIN},
 					{.fd = wanted ? STDIN_FILENO : -1, .events = POLLIN}};

@@ -151,7 +151,8 @@ struct vd_hart {
 	struct vd_host_guard guard;
 	struct vd_mem_hint hint;
 	struct vd_hart_stats stats;
-	_Atomic uint64_t published[HART_STATS]; /* stats for other threads, brought up to date now and then */
+	/* stats for other threads, brought up to date now and then */
+	_Atomic uint64_t published[HART_STATS];
 };
 
 struct vd_hart_group {
