@@ -29,6 +29,12 @@ static uint64_t align_up(uint64_t value, uint64_t to)
 	return (value + to - 1) & ~(to - 1);
 }
 
+/* The RAM that lies in one piece from its start on: all that is loaded goes there. */
+static uint64_t low_memory(const struct vd_vm *vm)
+{
+	return vm->config.memory < RAM_LOW_MAX ? vm->config.memory : RAM_LOW_MAX;
+}
+
 static int open_file(const char *path, const char *what, uint64_t *size, struct vd_error *error)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -74,7 +80,7 @@ static int load_kernel(struct vd_vm *vm, uint64_t *end, struct vd_error *error)
 {
 	const char *path = vm->config.kernel;
 	struct image_header header;
-	uint64_t size, span;
+	uint64_t size, span, room = low_memory(vm);
 	int fd = open_file(path, "kernel", &size, error), rc;
 
 	if (fd < 0)
@@ -86,13 +92,13 @@ static int load_kernel(struct vd_vm *vm, uint64_t *end, struct vd_error *error)
 				    "(decompress it, or give arch/riscv/boot/Image)", path);
 	}
 	span = header.image_size > size ? header.image_size : size;
-	if (span > vm->config.memory || KERNEL_OFFSET + span > vm->config.memory ||
-	    KERNEL_OFFSET + span > RAM_LOW_MAX) {
+	if (span > room - KERNEL_OFFSET) {
 		close(fd);
-		return vd_error_set(error, -E2BIG, "%s needs %llu MiB but the guest has %llu MiB; "
-				    "give it more with --memory", path,
-				    (unsigned long long)((span + KERNEL_OFFSET) / MIB + 1),
-				    (unsigned long long)(vm->config.memory / MIB));
+		return vd_error_set(error, -E2BIG, "%s needs %llu MiB but the guest has %llu MiB "
+				    "for it%s", path,
+				    (unsigned long long)(span / MIB + KERNEL_OFFSET / MIB + 1),
+				    (unsigned long long)(room / MIB),
+				    room < RAM_LOW_MAX ? "; give it more with --memory" : "");
 	}
 	rc = load_file(vm, fd, KERNEL_OFFSET, size);
 	close(fd);
@@ -103,7 +109,7 @@ static int load_kernel(struct vd_vm *vm, uint64_t *end, struct vd_error *error)
 static int load_initrd(struct vd_vm *vm, uint64_t start, uint64_t *end, struct vd_error *error)
 {
 	const char *path = vm->config.initrd;
-	uint64_t size, room = vm->config.memory < RAM_LOW_MAX ? vm->config.memory : RAM_LOW_MAX;
+	uint64_t size, room = low_memory(vm);
 	int fd = open_file(path, "initrd", &size, error), rc;
 
 	if (fd < 0)

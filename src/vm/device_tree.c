@@ -4,6 +4,7 @@
  * pci-host-ecam-generic).
  */
 #include <libfdt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,7 +51,9 @@ static int memory(void *fdt, uint64_t size)
 
 static int cpu(void *fdt, unsigned id, bool svadu)
 {
-	static const char extensions[] = "i\0m\0a\0f\0d\0c\0zicntr\0zicsr\0zifencei\0ssaia\0sstc";
+	static const char extensions[] =
+		"i\0m\0a\0f\0d\0c\0zicntr\0zicsr\0zifencei\0ssaia\0sstc\0svadu";
+	const int listed = (int)(svadu ? sizeof(extensions) : sizeof(extensions) - sizeof("svadu"));
 	char name[32], isa[80];
 	int rc;
 
@@ -64,7 +67,7 @@ static int cpu(void *fdt, unsigned id, bool svadu)
 	rc |= fdt_property_string(fdt, "status", "okay");
 	rc |= fdt_property_string(fdt, "riscv,isa", isa);
 	rc |= fdt_property_string(fdt, "riscv,isa-base", "rv64i");
-	rc |= fdt_property(fdt, "riscv,isa-extensions", extensions, sizeof(extensions));
+	rc |= fdt_property(fdt, "riscv,isa-extensions", extensions, listed);
 	rc |= fdt_property_string(fdt, "mmu-type", "riscv,sv57");
 	rc |= fdt_begin_node(fdt, "interrupt-controller");
 	rc |= fdt_property_string(fdt, "compatible", "riscv,cpu-intc");
@@ -154,9 +157,14 @@ static int pci(void *fdt)
 
 int vd_device_tree_build(const struct device_tree_facts *facts, void *fdt, size_t room)
 {
-	int rc = fdt_create(fdt, (int)room);
+	int rc;
 
-	rc |= fdt_finish_reservemap(fdt);
+	if (facts->cpus < 1 || facts->cpus > VD_BOARD_HARTS_MAX || room > INT_MAX)
+		return -EINVAL;
+	/* Nothing below may look for a tree where there is not even room for its header. */
+	if (fdt_create(fdt, (int)room))
+		return -ENOSPC;
+	rc = fdt_finish_reservemap(fdt);
 	rc |= fdt_begin_node(fdt, "");
 	rc |= fdt_property_u32(fdt, "#address-cells", 2);
 	rc |= fdt_property_u32(fdt, "#size-cells", 2);
