@@ -91,6 +91,7 @@ void vd_uart_destroy(struct uart *uart);
 void vd_uart_write(struct uart *uart, const uint8_t *bytes, size_t length);
 size_t vd_uart_input(struct uart *uart, const uint8_t *bytes, size_t length);
 void vd_uart_flush(struct uart *uart);
+void vd_uart_finish(struct uart *uart); /* flush, when nobody will poll it for a while */
 bool vd_uart_saw_panic(struct uart *uart);
 extern const struct vd_trap_ops vd_uart_ops;
 

@@ -150,6 +150,7 @@ static bool wait_for_turn(struct machine_hart *h)
 	struct timespec soon;
 	bool go;
 
+	vd_uart_finish(vm->uart);
 	pthread_mutex_lock(&vm->lock);
 	h->parked = true;
 	pthread_cond_broadcast(&vm->changed);

@@ -216,6 +216,13 @@ void vd_uart_flush(struct uart *u)
 	pthread_mutex_unlock(&u->lock);
 }
 
+void vd_uart_finish(struct uart *u)
+{
+	pthread_mutex_lock(&u->lock);
+	flush_locked(u);
+	pthread_mutex_unlock(&u->lock);
+}
+
 bool vd_uart_saw_panic(struct uart *u)
 {
 	bool panic;
