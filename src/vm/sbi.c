@@ -68,6 +68,29 @@ static struct result for_harts(struct vd_vm *vm, uint64_t mask, uint64_t first,
 	return (struct result){0, 0};
 }
 
+/* Whether a hart can run there: in RAM, at an instruction's boundary. */
+static bool can_start_at(struct vd_vm *vm, uint64_t pc)
+{
+	struct vd_mem_page page;
+
+	return !(pc & 1) && !vd_mem_gpa_to_pfn(vm->mem, (vd_gpa){pc}, VD_READ, &page) &&
+	       page.kind == VD_SLOT_RAM;
+}
+
+static struct result hart_start(struct vd_vm *vm, uint64_t id, uint64_t pc, uint64_t argument)
+{
+	if (id < vm->hart_count && !can_start_at(vm, pc))
+		return (struct result){SBI_INVALID_ADDRESS, 0};
+	switch (vd_vm_start_hart(vm, id, pc, argument)) {
+	case 0:
+		return (struct result){0, 0};
+	case -EALREADY:
+		return (struct result){SBI_ALREADY_AVAILABLE, 0};
+	default:
+		return (struct result){SBI_INVALID_PARAM, 0};
+	}
+}
+
 static struct result hart_state(struct machine_hart *h, uint64_t function, uint64_t a0,
 				uint64_t a1, uint64_t a2, int *leave)
 {
@@ -76,14 +99,7 @@ static struct result hart_state(struct machine_hart *h, uint64_t function, uint6
 
 	switch (function) {
 	case 0:
-		switch (vd_vm_start_hart(vm, a0, a1, a2)) {
-		case 0:
-			return (struct result){0, 0};
-		case -EALREADY:
-			return (struct result){SBI_ALREADY_AVAILABLE, 0};
-		default:
-			return (struct result){SBI_INVALID_PARAM, 0};
-		}
+		return hart_start(vm, a0, a1, a2);
 	case 1:
 		pthread_mutex_lock(&vm->lock);
 		h->state = HART_STOPPED;
