@@ -87,12 +87,14 @@ struct vd_listener {
 /**
  * struct vd_active_range - one invalidation between its start and its end
  * @low, @high: first and last byte; @low > @high when the room is free
+ * @object: of the event
  * @last_listener: number of the last listener registered when it started
  * @ticket: order of the starts
  * @thread: who started it
  */
 struct vd_active_range {
 	_Atomic uint64_t low, high;
+	const struct vd_host_object *object;
 	uint64_t last_listener;
 	uint64_t ticket;
 	const void *thread;
@@ -100,6 +102,8 @@ struct vd_active_range {
 
 /* Active invalidations whose ranges are kept apart; more than that share their union. */
 #define VD_NOTIFIER_RANGES 8u
+/* Bits of seq that count invalidations which found nobody listening: threads at the same time. */
+#define VD_NOTIFIER_UNARMED_BITS 24u
 
 /**
  * struct vd_notifier - a chain of listeners and the retry protocol
@@ -126,18 +130,19 @@ struct vd_active_range {
 struct vd_notifier {
 	const struct vd_env *env;
 	struct vd_lock lock;		/* everything below that is not atomic */
-	struct vd_listener *_Atomic first;
+	struct vd_listener *first;
 	struct vd_notifier_walk *walks;	/* callbacks that run now */
 	uint64_t last_listener;
 	uint64_t last_ticket;
-	_Atomic uint64_t seq;
+	_Atomic uint64_t seq;		/* ended; below, those under way that were not noted */
+	_Atomic uint32_t armed;		/* listeners, and those that are about to be */
 	_Atomic uint32_t active;	/* ranges in use, the shared one counted once a user */
-	_Atomic uint32_t unarmed;	/* invalidations that found nobody listening */
 	_Atomic uint32_t sleepers;
 	_Atomic uint32_t wake;		/* futex word: raised when something ends or returns */
 	uint32_t shared_users;
 	struct vd_active_range ranges[VD_NOTIFIER_RANGES + 1]; /* the last one is shared */
 	bool dead;
+	void (*wait_changes)(struct vd_notifier *notifier);
 };
 
 /** vd_notifier_init() - an empty chain; cannot fail */
@@ -193,10 +198,12 @@ bool vd_notifier_clear_young(struct vd_notifier *notifier, const struct vd_inval
 /** vd_notifier_test_young() - same, changes nothing, stops at the first that says so */
 bool vd_notifier_test_young(struct vd_notifier *notifier, const struct vd_invalidation *range);
 
-/** vd_notifier_armed() - whether anybody listens; one predictable branch */
+/** vd_notifier_armed() - whether anybody listens or is about to; one predictable branch */
 static inline bool vd_notifier_armed(const struct vd_notifier *notifier)
 {
-	return atomic_load_explicit(&notifier->first, memory_order_acquire) != NULL;
+	/* acquire: pairs with the release of who left last */
+	return __builtin_expect(
+		atomic_load_explicit(&notifier->armed, memory_order_acquire) != 0, 0);
 }
 
 /** vd_notifier_begin() - step 1 of installing a translation; acquire pairs with end's release */
@@ -274,10 +281,22 @@ struct vd_host_config {
 int vd_host_create(const struct vd_host_config *config, struct vd_host **host,
 		   struct vd_error *error);
 /**
- * vd_host_destroy() - release listeners, then unmap. Objects still referenced stay valid as handles
- * but are empty.
+ * vd_host_destroy() - release listeners, unmap, and drop the reference that vd_host_create() gave
+ *
+ * Once. Objects still referenced stay valid as handles but are empty, and no new ones are made. May
+ * run at the same time as anything that a reference of its own allows, the end of objects and of
+ * spaces included, on other threads; no lock held that a listener takes. NULL is ignored.
  */
 void vd_host_destroy(struct vd_host *host);
+/**
+ * vd_host_get() - one more reference to the handle, not to the memory. Lock-free
+ *
+ * Objects hold one, and so does everything that is made over a host: they may go in any order.
+ * Return: @host.
+ */
+struct vd_host *vd_host_get(struct vd_host *host);
+/** vd_host_put() - drops a reference; the last one frees. Never sleeps for long. NULL is ignored */
+void vd_host_put(struct vd_host *host);
 /** vd_host_env() - what it was created with */
 const struct vd_env *vd_host_env(const struct vd_host *host);
 /** vd_host_page_shift() - bits of an offset within a page: what a pfn counts */
@@ -303,7 +322,8 @@ static inline void *vd_host_pointer(uintptr_t window_base, vd_pfn pfn, unsigned 
 /**
  * vd_host_ram_create() - guest RAM in a sealed memfd, mapped into the window at a 1 GiB (if large
  * enough, else 2 MiB) boundary; no page is allocated yet
- * Return: 0, -ENOMEM, -EINVAL (size 0 or not a multiple of the page).
+ * Return: 0, -ENOMEM, -EINVAL (size 0 or not a multiple of the page), -ESHUTDOWN (the host was
+ * destroyed).
  */
 int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, unsigned flags,
 		       struct vd_host_object **object, struct vd_error *error);
@@ -315,7 +335,7 @@ int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, un
  * A regular or memfd without F_SEAL_SHRINK can be truncated by its owner at any time: without the
  * fault guard installed such a descriptor is refused.
  * Return: 0, -EINVAL, -EACCES (descriptor does not allow what is asked), -EPERM (no guard),
- * -ENOMEM.
+ * -ENOMEM, -ESHUTDOWN.
  */
 int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_offset,
 		   uint64_t size, enum vd_page_kind kind, enum vd_memory_type type, unsigned flags,
@@ -325,6 +345,7 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
  * vd_host_private() - memory of this process used at its own address (MAP_PRIVATE, anonymous,
  * file-backed): lookups for reading never break copy-on-write and report it not writable; once a
  * page was looked up for writing it counts as writable. Not unmapped by us.
+ * Return: 0, -EINVAL, -ENOMEM, -ESHUTDOWN.
  */
 int vd_host_private(struct vd_host *host, const char *name, void *address, uint64_t size,
 		    unsigned flags, struct vd_host_object **object, struct vd_error *error);
@@ -345,7 +366,7 @@ uint64_t vd_host_object_size(const struct vd_host_object *object);
 enum vd_page_kind vd_host_object_kind(const struct vd_host_object *object);
 /** vd_host_object_name() - for people; cut to 63 bytes; lives as long as the object */
 const char *vd_host_object_name(const struct vd_host_object *object);
-/** vd_host_object_host() - as a handle: the host may have been destroyed */
+/** vd_host_object_host() - good as long as the object; may have been destroyed */
 struct vd_host *vd_host_object_host(const struct vd_host_object *object);
 /**
  * vd_host_object_fd() - the descriptor to hand to another process, or -EBADF for private memory

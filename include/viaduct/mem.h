@@ -103,7 +103,8 @@ struct vd_slot {
 /**
  * struct vd_mem_config - a space as asked for
  * @env: outlives the space
- * @host: may be destroyed first; then the slots stay, with nothing behind them
+ * @host: may be destroyed first; then the slots stay, with nothing behind them. The space holds a
+ *	reference to the handle
  * @page_shift: 0 for the host's; at least that, at most 30
  * @address_bits: guest physical; slots must end at or below 2^address_bits. 0 for 50 (Sv48x4,
  *	RISC-V privileged manual, "Hypervisor Extension"); at most 63
@@ -126,13 +127,13 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **mem, struc
  *
  * Waits for events about host memory that go on, then tells the listeners that are left to release:
  * they unregister there, or have done so before. No other call into the space, and no trap
- * operation of it, goes on; nobody destroys the host meanwhile.
+ * operation of it, goes on. The host may be destroyed before, after, or meanwhile on another thread.
  */
 void vd_mem_destroy(struct vd_mem *mem);
 
 /** vd_mem_env() - the environment it was made with */
 const struct vd_env *vd_mem_env(const struct vd_mem *mem);
-/** vd_mem_host() - the host it was made over */
+/** vd_mem_host() - the host it was made over; may have been destroyed, good as long as the space */
 struct vd_host *vd_mem_host(const struct vd_mem *mem);
 /** vd_mem_page_shift() - of the guest's pages */
 unsigned vd_mem_page_shift(const struct vd_mem *mem);

@@ -19,6 +19,14 @@ struct vd_notifier_walk {
 	enum walk_kind kind;
 };
 
+/* @seq counts, above the invalidations under way that found nobody listening, those that ended. */
+#define SEQ_STEP (UINT64_C(1) << VD_NOTIFIER_UNARMED_BITS)
+
+static uint64_t unarmed_of(uint64_t seq)
+{
+	return seq & (SEQ_STEP - 1);
+}
+
 /* Which thread this is. Only the address is used, so it works wherever a thread pointer exists. */
 static const void *this_thread(void)
 {
@@ -88,8 +96,8 @@ void vd_notifier_init(struct vd_notifier *notifier, const struct vd_env *env)
 
 void vd_notifier_fini(struct vd_notifier *notifier)
 {
-	vd_assert(!atomic_load(&notifier->first) && !notifier->walks);
-	vd_assert(!atomic_load(&notifier->active) && !atomic_load(&notifier->unarmed));
+	vd_assert(!atomic_load(&notifier->armed) && !notifier->first && !notifier->walks);
+	vd_assert(!atomic_load(&notifier->active) && !unarmed_of(atomic_load(&notifier->seq)));
 	notifier->env->lock_destroy(notifier->env, &notifier->lock);
 }
 
@@ -109,7 +117,7 @@ static void walk_begin(struct vd_notifier *notifier, struct vd_notifier_walk *wa
 {
 	*walk = (struct vd_notifier_walk){
 		.outer = notifier->walks,
-		.next = atomic_load_explicit(&notifier->first, memory_order_relaxed),
+		.next = notifier->first,
 		.last = last,
 		.thread = this_thread(),
 		.kind = kind,
@@ -225,6 +233,7 @@ static void range_enter(struct vd_notifier *notifier, const struct vd_invalidati
 		shared_range_join(notifier, event);
 		return;
 	}
+	range->object = event->object;
 	range->last_listener = notifier->last_listener;
 	range->ticket = ++notifier->last_ticket;
 	range->thread = this_thread();
@@ -242,7 +251,10 @@ static bool range_fits_better(const struct vd_active_range *range,
 	return !best || (own != best_own ? own : range->ticket > best->ticket);
 }
 
-/* The record of an active event; NULL if it started when nobody listened. */
+/*
+ * The record of an active event; NULL if it started when nobody listened, or if an equal one that
+ * did has ended in its place. Then no listener is left that heard the start.
+ */
 static struct vd_active_range *range_find(struct vd_notifier *notifier,
 					  const struct vd_invalidation *event)
 {
@@ -253,7 +265,7 @@ static struct vd_active_range *range_find(struct vd_notifier *notifier,
 
 		if (atomic_load_explicit(&range->low, memory_order_relaxed) == event->start &&
 		    atomic_load_explicit(&range->high, memory_order_relaxed) == last_byte(event) &&
-		    range_fits_better(range, best))
+		    range->object == event->object && range_fits_better(range, best))
 			best = range;
 	}
 	if (!best && notifier->shared_users)
@@ -263,7 +275,7 @@ static struct vd_active_range *range_find(struct vd_notifier *notifier,
 
 static void range_leave(struct vd_notifier *notifier, struct vd_active_range *range)
 {
-	atomic_fetch_add_explicit(&notifier->seq, 1, memory_order_release);
+	atomic_fetch_add_explicit(&notifier->seq, SEQ_STEP, memory_order_release);
 	if (range != &notifier->ranges[VD_NOTIFIER_RANGES] || --notifier->shared_users == 0)
 		range_clear(range);
 	/* release: who sees it dropped sees the raised seq; pairs with vd_notifier_retry() */
@@ -274,11 +286,7 @@ static void range_leave(struct vd_notifier *notifier, struct vd_active_range *ra
 static bool range_active(const struct vd_notifier *notifier, uint64_t start, uint64_t length)
 {
 	uint64_t last = start + (length - 1);
-	/* acquire: pairs with end_unarmed() */
-	uint32_t unarmed = atomic_load_explicit(&notifier->unarmed, memory_order_acquire);
 
-	if (__builtin_expect(unarmed != 0, 0))
-		return true; /* nobody noted where: it may be anywhere */
 	/* acquire: pairs with range_enter() and range_leave() */
 	if (!atomic_load_explicit(&notifier->active, memory_order_acquire))
 		return false;
@@ -304,37 +312,49 @@ static void wait_unarmed(struct vd_notifier *notifier)
 {
 	uint32_t seen = sleep_prepare(notifier);
 
-	while (atomic_load(&notifier->unarmed)) {
+	while (unarmed_of(atomic_load(&notifier->seq))) {
 		notifier->env->wait(notifier->env, &notifier->wake, seen);
 		seen = atomic_load(&notifier->wake);
 	}
 	sleep_finish(notifier);
 }
 
-int vd_notifier_register(struct vd_notifier *notifier, struct vd_listener *listener)
+static void listener_link(struct vd_notifier *notifier, struct vd_listener *listener)
 {
-	struct vd_listener *last;
+	struct vd_listener *last = notifier->first;
 
-	if (!listener->ops || !listener->ops->invalidate_start)
-		return -EINVAL;
-	notifier_lock(notifier);
-	while (notifier->shared_users)
-		sleep_unlocked(notifier);
-	if (notifier->dead) {
-		notifier_unlock(notifier);
-		return -ESHUTDOWN;
-	}
 	listener->next = NULL;
 	listener->number = ++notifier->last_listener;
-	last = atomic_load_explicit(&notifier->first, memory_order_relaxed);
 	while (last && last->next)
 		last = last->next;
 	if (last)
 		last->next = listener;
 	else
-		atomic_store(&notifier->first, listener); /* seq_cst: see vd_notifier_start() */
-	notifier_unlock(notifier);
+		notifier->first = listener;
+}
+
+/*
+ * First armed, then linked: in between, every change is noted already, and those that were not are
+ * waited for. So no listener ever meets a change that it was not told of, not even its end.
+ */
+int vd_notifier_register(struct vd_notifier *notifier, struct vd_listener *listener)
+{
+	if (!listener->ops || !listener->ops->invalidate_start)
+		return -EINVAL;
+	atomic_fetch_add(&notifier->armed, 1); /* seq_cst: see vd_notifier_start() */
 	wait_unarmed(notifier);
+	if (notifier->wait_changes)
+		notifier->wait_changes(notifier);
+	notifier_lock(notifier);
+	while (notifier->shared_users)
+		sleep_unlocked(notifier);
+	if (notifier->dead) {
+		atomic_fetch_sub_explicit(&notifier->armed, 1, memory_order_release);
+		notifier_unlock(notifier);
+		return -ESHUTDOWN;
+	}
+	listener_link(notifier, listener);
+	notifier_unlock(notifier);
 	return 0;
 }
 
@@ -351,7 +371,7 @@ static bool listener_is_called(const struct vd_notifier *notifier,
 static void listener_unlink(struct vd_notifier *notifier, struct vd_listener *listener)
 {
 	struct vd_listener *before = NULL;
-	struct vd_listener *at = atomic_load_explicit(&notifier->first, memory_order_relaxed);
+	struct vd_listener *at = notifier->first;
 
 	while (at && at != listener) {
 		before = at;
@@ -362,7 +382,8 @@ static void listener_unlink(struct vd_notifier *notifier, struct vd_listener *li
 	if (before)
 		before->next = listener->next;
 	else
-		atomic_store_explicit(&notifier->first, listener->next, memory_order_release);
+		notifier->first = listener->next;
+	atomic_fetch_sub_explicit(&notifier->armed, 1, memory_order_release);
 	for (struct vd_notifier_walk *walk = notifier->walks; walk; walk = walk->outer)
 		if (walk->next == listener)
 			walk->next = listener->next;
@@ -379,31 +400,32 @@ void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *li
 
 static void end_unarmed(struct vd_notifier *notifier)
 {
-	uint32_t before;
+	/*
+	 * In one step: who no longer sees the event sees that seq has moved. seq_cst: either this
+	 * sees the sleeper, or the sleeper sees this.
+	 */
+	uint64_t before = atomic_fetch_add(&notifier->seq, SEQ_STEP - 1);
 
-	/* release, and first: who no longer sees the event sees that seq has moved */
-	atomic_fetch_add_explicit(&notifier->seq, 1, memory_order_release);
-	/* seq_cst: either this sees the sleeper, or the sleeper sees this */
-	before = atomic_fetch_sub(&notifier->unarmed, 1);
-	vd_assert(before != 0);
+	vd_assert(unarmed_of(before) != 0);
 	if (__builtin_expect(atomic_load(&notifier->sleepers) != 0, 0))
 		wake_sleepers(notifier);
 }
 
 int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation *event)
 {
+	struct vd_active_range *range;
 	uint64_t failed, ignored;
 	int result;
 
 	if (!event->length || event->start > UINT64_MAX - (event->length - 1))
 		return -EINVAL;
 	/*
-	 * seq_cst, as is the store of the first listener: either this sees the listener, or its
+	 * seq_cst, as is the arming: either this sees that somebody comes to listen, or the
 	 * registration sees this event and waits until it has ended.
 	 */
-	if (__builtin_expect(!atomic_load_explicit(&notifier->first, memory_order_relaxed), 1)) {
-		atomic_fetch_add(&notifier->unarmed, 1);
-		if (__builtin_expect(!atomic_load(&notifier->first), 1))
+	if (__builtin_expect(!atomic_load_explicit(&notifier->armed, memory_order_relaxed), 1)) {
+		atomic_fetch_add(&notifier->seq, 1);
+		if (__builtin_expect(!atomic_load(&notifier->armed), 1))
 			return 0;
 		end_unarmed(notifier);
 	}
@@ -412,7 +434,11 @@ int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation
 	result = walk_listeners(notifier, WALK_START, notifier->last_listener, event, &failed);
 	if (result < 0) {
 		walk_listeners(notifier, WALK_END, failed - 1, event, &ignored);
-		range_leave(notifier, range_find(notifier, event));
+		range = range_find(notifier, event);
+		if (range)
+			range_leave(notifier, range);
+		else
+			end_unarmed(notifier);
 	}
 	notifier_unlock(notifier);
 	return result < 0 ? result : 0;
@@ -478,16 +504,21 @@ bool vd_notifier_test_young(struct vd_notifier *notifier, const struct vd_invali
 bool vd_notifier_retry(const struct vd_notifier *notifier, uint64_t seq, uint64_t start,
 		       uint64_t length)
 {
-	/* seq comes last: see range_active(). acquire pairs with range_leave() */
-	return range_active(notifier, start, length) ||
-	       atomic_load_explicit(&notifier->seq, memory_order_acquire) != seq;
+	bool active = range_active(notifier, start, length);
+	/* after that: see range_active(). acquire pairs with range_leave() and end_unarmed() */
+	uint64_t now = atomic_load_explicit(&notifier->seq, memory_order_acquire);
+
+	/* of unarmed ones nobody noted where: they may be anywhere */
+	return active || now != seq || unarmed_of(now);
 }
 
 void vd_notifier_wait(struct vd_notifier *notifier, uint64_t start, uint64_t length)
 {
 	uint32_t seen = sleep_prepare(notifier);
 
-	while (range_active(notifier, start, length)) {
+	/* acquire: pairs with end_unarmed() */
+	while (unarmed_of(atomic_load_explicit(&notifier->seq, memory_order_acquire)) ||
+	       range_active(notifier, start, length)) {
 		notifier->env->wait(notifier->env, &notifier->wake, seen);
 		seen = atomic_load(&notifier->wake);
 	}

@@ -56,7 +56,7 @@ static struct vd_host_object *object_new(struct vd_host *host, const char *name,
 	object->fd = -1;
 	atomic_init(&object->references, 1);
 	host->env->lock_init(host->env, &object->lock);
-	host_get(host);
+	vd_host_get(host);
 	return object;
 }
 
@@ -69,7 +69,7 @@ static void object_free(struct vd_host_object *object)
 	pages_free(object);
 	host->env->lock_destroy(host->env, &object->lock);
 	host->env->release(host->env, object, sizeof(*object));
-	host_put(host);
+	vd_host_put(host);
 }
 
 static void free_deferred(struct vd_deferred *item)
@@ -78,19 +78,51 @@ static void free_deferred(struct vd_deferred *item)
 					      offsetof(struct vd_host_object, deferred)));
 }
 
-/* The commit of every way to make an object. */
-static void object_publish(struct vd_host_object *object, uintptr_t address)
+/*
+ * The commit of every way to make an object. Return: 0, or -ESHUTDOWN: then whoever destroyed the
+ * host has given the object's range back.
+ */
+static int object_publish(struct vd_host_object *object, uintptr_t address)
 {
 	struct vd_host *host = object->host;
+	bool destroyed;
 
 	atomic_init(&object->address, address);
 	host->env->lock(host->env, &host->lock);
-	object->next = host->objects;
-	object->link = &host->objects;
-	if (object->next)
-		object->next->link = &object->next;
-	host->objects = object;
+	destroyed = host->destroyed;
+	if (!destroyed) {
+		object->next = host->objects;
+		object->link = &host->objects;
+		if (object->next)
+			object->next->link = &object->next;
+		host->objects = object;
+	}
 	host->env->unlock(host->env, &host->lock);
+	return destroyed ? -ESHUTDOWN : 0;
+}
+
+/*
+ * Into the object's range, unless the host is gone: the range with it, and its addresses may be
+ * somebody else's by now.
+ */
+static int map_range(struct vd_host_object *object, uint64_t bytes, int protection,
+		     uintptr_t *address)
+{
+	struct vd_host *host = object->host;
+	int result = vd_env_inject(host->env, "host.mmap");
+
+	if (result)
+		return result;
+	host->env->lock(host->env, &host->lock);
+	if (host->destroyed)
+		result = -ESHUTDOWN;
+	else
+		*address = host->window_base + object->range->start;
+	if (!result && mmap((void *)*address, bytes, protection, MAP_SHARED | MAP_FIXED, object->fd,
+			    (off_t)object->fd_offset) == MAP_FAILED)
+		result = -errno;
+	host->env->unlock(host->env, &host->lock);
+	return result;
 }
 
 /*
@@ -105,11 +137,7 @@ static int object_map(struct vd_host_object *object, uintptr_t *address)
 
 	if (result)
 		return result;
-	*address = host->window_base + object->range->start;
-	result = vd_env_inject(host->env, "host.mmap");
-	if (!result && mmap((void *)*address, bytes, protection, MAP_SHARED | MAP_FIXED, object->fd,
-			    (off_t)object->fd_offset) == MAP_FAILED)
-		result = -errno;
+	result = map_range(object, bytes, protection, address);
 	if (result)
 		window_release(host, object->range);
 	return result;
@@ -184,13 +212,14 @@ int vd_host_ram_create(struct vd_host *host, const char *name, uint64_t size, un
 	if (flags & VD_HOST_SPARES)
 		object->frames = 2 * object->pages;
 	result = ram_fill(object, &address);
+	if (!result)
+		result = object_publish(object, address);
 	if (result) {
 		object_free(object);
 		return vd_error_set(error, result,
 				    "%s: cannot get 0x%lx bytes of guest memory: errno %d", name,
 				    (unsigned long)size, -result);
 	}
-	object_publish(object, address);
 	*out = object;
 	return 0;
 }
@@ -283,6 +312,8 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
 	object->truncatable = truncatable;
 	object->fd = duplicate(host, fd);
 	result = object->fd < 0 ? object->fd : object_map(object, &address);
+	if (!result)
+		result = object_publish(object, address);
 	if (result) {
 		object_free(object);
 		/* a write seal, a mount that forbids it, a descriptor without mmap */
@@ -293,7 +324,6 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
 		return vd_error_set(error, result, "%s: cannot map the descriptor: errno %d", name,
 				    -result);
 	}
-	object_publish(object, address);
 	*out = object;
 	return 0;
 }
@@ -325,7 +355,11 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 		object_free(object);
 		return vd_error_set(error, -ENOMEM, "%s: no memory for a bit a page", name);
 	}
-	object_publish(object, (uintptr_t)address);
+	result = object_publish(object, (uintptr_t)address);
+	if (result) {
+		object_free(object);
+		return vd_error_set(error, result, "%s: the host has been destroyed", name);
+	}
 	*out = object;
 	return 0;
 }
@@ -354,6 +388,26 @@ static int object_empty(struct vd_host_object *object)
 	return 0;
 }
 
+/*
+ * Takes the object off the host's list, unless its memory is @used: by a device that still writes
+ * there, say. That must not be used for anything else as long as the host is there.
+ */
+static bool object_withdraw(struct vd_host_object *object, bool used)
+{
+	struct vd_host *host = object->host;
+
+	host->env->lock(host->env, &host->lock);
+	object->abandoned = used && !host->destroyed;
+	if (!object->abandoned) {
+		*object->link = object->next;
+		if (object->next)
+			object->next->link = object->link;
+	}
+	used = object->abandoned;
+	host->env->unlock(host->env, &host->lock);
+	return !used;
+}
+
 void vd_host_object_put(struct vd_host_object *object)
 {
 	struct vd_host *host;
@@ -362,26 +416,19 @@ void vd_host_object_put(struct vd_host_object *object)
 	if (!object ||
 	    atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) != 1)
 		return;
-	host = object->host;
-	if (object_empty(object)) {
-		/*
-		 * A device still writes there, say: the memory must not be used for anything else.
-		 */
+	host = vd_host_get(object->host);
+	if (!object_withdraw(object, object_empty(object) != 0)) {
 		if (host->env->log)
 			host->env->log(host->env, VD_LOG_ERROR,
 				       "host: memory still in use is kept until the host goes");
-		atomic_store_explicit(&object->abandoned, true, memory_order_release);
+		vd_host_put(host);
 		return;
 	}
-	host->env->lock(host->env, &host->lock);
-	*object->link = object->next;
-	if (object->next)
-		object->next->link = object->link;
-	host->env->unlock(host->env, &host->lock);
 	if (object->range)
 		window_release(host, object->range);
 	/* a lookup that began before may still read the page state */
 	host->env->defer(host->env, &object->deferred, free_deferred);
+	vd_host_put(host);
 }
 
 void object_free_abandoned(struct vd_host *host)
@@ -390,8 +437,7 @@ void object_free_abandoned(struct vd_host *host)
 
 	for (object = host->objects; object; object = next) {
 		next = object->next;
-		/* acquire: pairs with vd_host_object_put() */
-		if (!atomic_load_explicit(&object->abandoned, memory_order_acquire))
+		if (!object->abandoned)
 			continue;
 		*object->link = next;
 		if (next)

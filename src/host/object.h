@@ -15,7 +15,7 @@ struct window_range {
 struct vd_host {
 	const struct vd_env *env;
 	unsigned page_shift;
-	_Atomic uint32_t references; /* the creator's and one an object */
+	_Atomic uint32_t references; /* the creator's, one an object, and vd_host_get()'s */
 	uintptr_t window_base;
 	uint64_t window_size;
 	int guard_slot; /* in the fault guard's table, or negative */
@@ -63,7 +63,7 @@ struct vd_host_object {
 	int fd;
 	uint64_t fd_offset;
 	struct window_range *range;
-	_Atomic bool abandoned; /* no reference is left, but a listener would not let go */
+	bool abandoned; /* no reference is left, but a listener would not let go; host's lock */
 	struct vd_lock lock; /* changes of the page state and of the mapping */
 	struct page_table *_Atomic table;
 	_Atomic uint64_t *written; /* private: one bit a page, set by a lookup for writing */
@@ -76,14 +76,12 @@ struct vd_host_object {
 /* window.c */
 
 /*
- * Finds room in the window. Return: 0, or -ENOMEM. The memory stays PROT_NONE until someone maps
+ * Finds room in the window. Return: 0, -ENOMEM, -ESHUTDOWN. The memory stays PROT_NONE until someone maps
  * something over it.
  */
 int window_reserve(struct vd_host *host, uint64_t size, struct window_range **range);
 /* Gives a range back and makes it PROT_NONE again; if the kernel cannot, the range stays in use. */
 void window_release(struct vd_host *host, struct window_range *range);
-void host_get(struct vd_host *host);
-void host_put(struct vd_host *host);
 
 /* object.c: at the end of the host. Lock held, or nobody else there. */
 void object_free_abandoned(struct vd_host *host);

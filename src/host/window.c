@@ -93,15 +93,20 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	return 0;
 }
 
-void host_get(struct vd_host *host)
+struct vd_host *vd_host_get(struct vd_host *host)
 {
+	/* relaxed: who adds one has one, so nothing can be missed */
 	atomic_fetch_add_explicit(&host->references, 1, memory_order_relaxed);
+	return host;
 }
 
-void host_put(struct vd_host *host)
+void vd_host_put(struct vd_host *host)
 {
-	const struct vd_env *env = host->env;
+	const struct vd_env *env;
 
+	if (!host)
+		return;
+	env = host->env;
 	/* acq_rel: the last one sees what all others did before they let go */
 	if (atomic_fetch_sub_explicit(&host->references, 1, memory_order_acq_rel) != 1)
 		return;
@@ -139,7 +144,7 @@ void vd_host_destroy(struct vd_host *host)
 	}
 	object_free_abandoned(host);
 	host->env->unlock(host->env, &host->lock);
-	host_put(host);
+	vd_host_put(host);
 }
 
 const struct vd_env *vd_host_env(const struct vd_host *host)
@@ -193,12 +198,14 @@ int window_reserve(struct vd_host *host, uint64_t size, struct window_range **ou
 {
 	const struct vd_env *env = host->env;
 	struct window_range *range, **link;
+	int result;
 
 	range = vd_env_allocate(env, "host.range", sizeof(*range), _Alignof(struct window_range));
 	if (!range)
 		return -ENOMEM;
 	range->size = size;
 	env->lock(env, &host->lock);
+	result = host->destroyed ? -ESHUTDOWN : -ENOMEM;
 	link = host->destroyed ? NULL : find_gap(host, size, &range->start);
 	if (link) {
 		range->next = *link;
@@ -207,7 +214,7 @@ int window_reserve(struct vd_host *host, uint64_t size, struct window_range **ou
 	env->unlock(env, &host->lock);
 	if (!link) {
 		env->release(env, range, sizeof(*range));
-		return -ENOMEM;
+		return result;
 	}
 	*out = range;
 	return 0;
@@ -216,7 +223,7 @@ int window_reserve(struct vd_host *host, uint64_t size, struct window_range **ou
 void window_release(struct vd_host *host, struct window_range *range)
 {
 	const struct vd_env *env = host->env;
-	struct window_range **link = &host->ranges;
+	struct window_range **link = &host->ranges; /* @range is gone with a destroyed host */
 
 	env->lock(env, &host->lock);
 	if (!host->destroyed &&

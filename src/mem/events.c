@@ -148,8 +148,7 @@ static void release(struct vd_listener *listener)
 	vd_notifier_release(&mem->notifier);
 	/* Copies that began before have left; new ones see the flag. */
 	mem->env->synchronize(mem->env);
-	/* The host may be gone before we are. */
-	vd_notifier_unregister(vd_host_notifier(mem->host), listener);
+	/* Stays registered: an event that has started on another thread must have its end. */
 }
 
 const struct vd_listener_ops vd_mem_host_listener_ops = {

@@ -36,7 +36,7 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struc
 	}
 	empty->generation = 1;
 	mem->env = env;
-	mem->host = config->host;
+	mem->host = vd_host_get(config->host);
 	mem->window_base = vd_host_window_base(config->host);
 	mem->host_page_shift = vd_host_page_shift(config->host);
 	mem->page_shift = config->page_shift ? config->page_shift : mem->host_page_shift;
@@ -79,8 +79,8 @@ void vd_mem_destroy(struct vd_mem *mem)
 		return;
 	env = mem->env;
 	vd_gate_close(mem);
-	if (!vd_mem_released(mem))
-		vd_notifier_unregister(vd_host_notifier(mem->host), &mem->host_listener);
+	/* Also if it has left: then this waits for the release that goes on on another thread. */
+	vd_notifier_unregister(vd_host_notifier(mem->host), &mem->host_listener);
 	vd_notifier_release(&mem->notifier);
 	env->synchronize(env);
 	snapshot = atomic_load_explicit(&mem->snapshot, memory_order_relaxed);
@@ -91,6 +91,7 @@ void vd_mem_destroy(struct vd_mem *mem)
 	env->release(env, mem->by_id, mem->id_room * sizeof(struct vd_mem_slot *));
 	env->lock_destroy(env, &mem->update_lock);
 	env->lock_destroy(env, &mem->gate.lock);
+	vd_host_put(mem->host);
 	env->release(env, mem, sizeof(*mem));
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The notifier chain on one thread: its rules one by one, then random histories against a model. */
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -310,6 +312,70 @@ static void all_but_start_is_optional(void **state)
 	vd_notifier_unregister(&setup->notifier, &listener);
 }
 
+/* ---- changes that began when nobody listened ------------------------- */
+
+static struct vd_notifier *left_chain;
+
+/* Leaves, lets an equal change come and go that finds nobody listening, then refuses. */
+static int leave_and_refuse(struct vd_listener *listener, const struct vd_invalidation *told)
+{
+	vd_notifier_unregister(left_chain, listener);
+	assert_int_equal(vd_notifier_start(left_chain, told), 0);
+	vd_notifier_end(left_chain, told);
+	return -EAGAIN;
+}
+
+static void a_refusal_outlives_an_equal_change(void **state)
+{
+	static const struct vd_listener_ops ops = {.invalidate_start = leave_and_refuse};
+	struct vd_listener listener = {.ops = &ops};
+	struct vd_notifier notifier;
+
+	(void)state;
+	vd_notifier_init(&notifier, vd_env_hosted());
+	left_chain = &notifier;
+	assert_int_equal(vd_notifier_register(&notifier, &listener), 0);
+	assert_int_equal(vd_notifier_start(&notifier, &event), -EAGAIN);
+	assert_false(vd_notifier_retry(&notifier, vd_notifier_begin(&notifier), event.start, 1));
+	vd_notifier_fini(&notifier);
+}
+
+static void *register_late(void *context)
+{
+	struct diary *diary = context;
+
+	assert_int_equal(vd_notifier_register(diary->notifier, &diary->listener), 0);
+	return NULL;
+}
+
+/* Two changes of the same range, of different objects, on either side of the arming. */
+static void who_arms_hears_no_end_of_what_was_under_way(void **state)
+{
+	struct vd_invalidation first = {.object = (const void *)1, .length = 4096};
+	struct vd_invalidation second = {.object = (const void *)2, .length = 4096};
+	char log[64] = "";
+	struct vd_notifier notifier;
+	struct diary diary = {.listener.ops = &diary_ops, .notifier = &notifier, .log = log,
+			      .name = 'l'};
+	pthread_t thread;
+
+	(void)state;
+	vd_notifier_init(&notifier, vd_env_hosted());
+	assert_int_equal(vd_notifier_start(&notifier, &first), 0);
+	pthread_create(&thread, NULL, register_late, &diary);
+	while (!vd_notifier_armed(&notifier))
+		sched_yield();
+	assert_int_equal(vd_notifier_start(&notifier, &second), 0);
+	vd_notifier_end(&notifier, &first);
+	pthread_join(thread, NULL);
+	assert_true(vd_notifier_retry(&notifier, vd_notifier_begin(&notifier), 0, 1));
+	vd_notifier_end(&notifier, &second);
+	assert_false(vd_notifier_retry(&notifier, vd_notifier_begin(&notifier), 0, 1));
+	assert_string_equal(log, "");
+	vd_notifier_unregister(&notifier, &diary.listener);
+	vd_notifier_fini(&notifier);
+}
+
 static void nobody_listens(void **state)
 {
 	struct vd_notifier notifier;
@@ -576,6 +642,8 @@ int main(void)
 		CHAIN_TEST(needs_an_invalidate_start),
 		CHAIN_TEST(all_but_start_is_optional),
 		CHAIN_TEST(the_last_one_may_leave_between),
+		cmocka_unit_test(a_refusal_outlives_an_equal_change),
+		cmocka_unit_test(who_arms_hears_no_end_of_what_was_under_way),
 		cmocka_unit_test(nobody_listens),
 		cmocka_unit_test_teardown(random_histories, test_seed_print),
 	};

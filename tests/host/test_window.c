@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The window: pfns and pointers, room in it, and what a host leaves behind. */
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "host/object.h"
 
@@ -199,6 +201,34 @@ static void objects_may_outlive_the_host(void **state)
 	assert_int_equal(test.blocks, 0);
 }
 
+/* A reference keeps the handle, not the memory: nothing new is made in a host that was destroyed. */
+static void a_destroyed_host_makes_nothing(void **state)
+{
+	static _Alignas(4096) char memory[4096];
+	struct vd_host *host = make_host(GIB);
+	struct vd_host_object *object = NULL;
+	struct vd_error error;
+	int fd = memfd_create("file", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	assert_ptr_equal(vd_host_get(host), host);
+	vd_host_destroy(host);
+	assert_int_equal(vd_host_page_shift(host), 12);
+	assert_int_equal(vd_host_ram_create(host, "ram", MIB2, 0, &object, &error), -ESHUTDOWN);
+	assert_int_equal(vd_host_import(host, "file", fd, 0, 4096, VD_PAGE_RAM, VD_MEMORY_NORMAL, 0,
+					&object, &error), -ESHUTDOWN);
+	assert_int_equal(vd_host_private(host, "private", memory, 4096, 0, &object, &error),
+			 -ESHUTDOWN);
+	assert_non_null(strstr(error.text, "destroyed"));
+	assert_null(object);
+	close(fd);
+	vd_host_put(host);
+	vd_host_put(NULL);
+	assert_int_equal(test.blocks, 0);
+}
+
 static int count_release(struct vd_listener *listener, const struct vd_invalidation *event)
 {
 	(void)listener;
@@ -243,6 +273,7 @@ int main(void)
 		cmocka_unit_test(pointers_round_trip),
 		cmocka_unit_test_teardown(room_is_handed_out_and_taken_back, test_seed_print),
 		cmocka_unit_test(objects_may_outlive_the_host),
+		cmocka_unit_test(a_destroyed_host_makes_nothing),
 		cmocka_unit_test(destroy_releases_listeners_first),
 	};
 
