@@ -123,13 +123,16 @@ static void *control_thread(void *argument)
 static int bind_socket(struct control *c)
 {
 	mode_t mask = umask(0177);
+	struct stat st;
 	int rc = bind(c->listen_fd, (struct sockaddr *)&c->address, sizeof(c->address));
 
 	if (rc && errno == EADDRINUSE) {
 		int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+		/* A file that is no socket refuses as well, but is somebody's. */
 		if (connect(probe, (struct sockaddr *)&c->address, sizeof(c->address)) &&
-		    errno == ECONNREFUSED) {
+		    errno == ECONNREFUSED && !lstat(c->address.sun_path, &st) &&
+		    S_ISSOCK(st.st_mode)) {
 			unlink(c->address.sun_path);
 			rc = bind(c->listen_fd, (struct sockaddr *)&c->address,
 				  sizeof(c->address));

@@ -91,12 +91,20 @@ bool parse_size(const char *text, uint64_t *size)
 static int parse_stress(const char *text, unsigned *stress, struct vd_error *error)
 {
 	*stress = 0;
-	if (strstr(text, "move"))
-		*stress |= STRESS_MOVE;
-	if (strstr(text, "discard"))
-		*stress |= STRESS_DISCARD;
-	return *stress ? 0 : vd_error_set(error, -EINVAL,
-					  "--stress takes move, discard or move,discard");
+	for (;;) {
+		size_t length = strcspn(text, ",");
+
+		if (length == 4 && !strncmp(text, "move", length))
+			*stress |= STRESS_MOVE;
+		else if (length == 7 && !strncmp(text, "discard", length))
+			*stress |= STRESS_DISCARD;
+		else
+			return vd_error_set(error, -EINVAL,
+					    "--stress takes move, discard or move,discard");
+		text += length;
+		if (!*text++)
+			return 0;
+	}
 }
 
 static int store(struct run_options *options, const struct option *o, const char *value,
@@ -139,10 +147,12 @@ static int store(struct run_options *options, const struct option *o, const char
 static int unknown(const char *word, struct vd_error *error)
 {
 	const char *names[KNOWN + 1] = {NULL}, *near;
+	char name[32]; /* without the value: a long one would hide what is near */
 
 	for (size_t i = 0; i < KNOWN; i++)
 		names[i] = options_known[i].name;
-	near = nearest(word, names);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word, "="), word);
+	near = nearest(name, names);
 	if (near)
 		return vd_error_set(error, -EINVAL, "unknown option %s; did you mean %s?", word,
 				    near);
