@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +17,17 @@ void program_set_path(const char *path)
 	executable = path;
 }
 
+/* A program under the thread sanitizer sleeps for a second at its end unless told not to. */
+static void end_quickly(void)
+{
+	const char *options = getenv("TSAN_OPTIONS");
+	char more[1024];
+
+	snprintf(more, sizeof(more), "%s%satexit_sleep_ms=0", options ? options : "",
+		 options ? ":" : "");
+	setenv("TSAN_OPTIONS", more, 1);
+}
+
 static void become(const char *const *arguments, int out, int err)
 {
 	char *argv[PROGRAM_ARGUMENTS_MAX + 2] = {(char *)(uintptr_t)executable};
@@ -22,6 +35,7 @@ static void become(const char *const *arguments, int out, int err)
 
 	for (unsigned int i = 0; arguments[i] && i < PROGRAM_ARGUMENTS_MAX; i++)
 		argv[i + 1] = (char *)(uintptr_t)arguments[i];
+	end_quickly();
 	dup2(null, 0);
 	dup2(out, 1);
 	dup2(err, 2);
