@@ -318,6 +318,7 @@ static inline void *vd_host_pointer(uintptr_t window_base, vd_pfn pfn, unsigned 
 #define VD_HOST_HUGETLB 1u  /* 2 MiB hugetlb pages; -ENOMEM where the host has none */
 #define VD_HOST_SPARES 2u   /* keep spare frames so that vd_host_object_move() works */
 #define VD_HOST_READ_ONLY 4u /* of imports and private memory: no lookup for writing succeeds */
+#define VD_HOST_ANNOUNCED 8u /* of private memory: changed by vd_host_object_*() only */
 
 /**
  * vd_host_ram_create() - guest RAM in a sealed memfd, mapped into the window at a 1 GiB (if large
@@ -345,6 +346,12 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
  * vd_host_private() - memory of this process used at its own address (MAP_PRIVATE, anonymous,
  * file-backed): lookups for reading never break copy-on-write and report it not writable; once a
  * page was looked up for writing it counts as writable. Not unmapped by us.
+ * @flags: VD_HOST_READ_ONLY, VD_HOST_ANNOUNCED
+ *
+ * Nothing tells us when this memory is unmapped, discarded or remapped behind our back. Who gives
+ * VD_HOST_ANNOUNCED promises to do so by vd_host_object_discard() and the like only, and gets
+ * memory that can be swapped and discarded. Without the promise it is locked as long as slots or
+ * DMA maps use it: see vd_host_object_hold().
  * Return: 0, -EINVAL, -ENOMEM, -ESHUTDOWN.
  */
 int vd_host_private(struct vd_host *host, const char *name, void *address, uint64_t size,
@@ -399,13 +406,38 @@ int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset
 int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, unsigned access,
 			  struct vd_host_page *page);
 
+/**
+ * vd_host_object_hold() - before a slot or a DMA map: lock memory that may change unannounced
+ * @offset, @length: bytes, multiples of the page
+ *
+ * Whoever lets a guest or a device reach a piece of an object calls this first, whatever the
+ * object, and vd_host_object_unhold() for the same piece when that is over: counted, pieces may
+ * overlap. It does something only for private memory without VD_HOST_ANNOUNCED: all of the piece
+ * gets memory (a private mapping its own copies) and is locked (mlock(2)). It can then not be
+ * swapped, nor discarded by anybody: the kernel refuses, and vd_host_object_discard() and a
+ * protection that takes away the right to store answer -EBUSY. munmap(2) it obeys: do not. Objects
+ * in the window are never locked. A lock that the owner of the memory had put on it himself goes
+ * with the last hold.
+ *
+ * Sleeps; any lock may be held.
+ * Return: 0; -ENOMEM, -EPERM: not locked, because of RLIMIT_MEMLOCK, or it is not all mapped;
+ * -EINVAL; -ERANGE. On error nothing has changed.
+ */
+int vd_host_object_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			struct vd_error *error);
+/**
+ * vd_host_object_unhold() - undo one vd_host_object_hold() of the very same piece; nothing once the
+ * host has been destroyed, which undoes all
+ */
+void vd_host_object_unhold(struct vd_host_object *object, uint64_t offset, uint64_t length);
+
 /*
  * Changes to an object: each runs the host's chain (start, change, end), sleeps, and may be called
  * on several threads at once; no lock held that a listener takes. Offsets and lengths are bytes,
  * multiples of the page (the huge page with VD_HOST_HUGETLB). Return: 0; -ERANGE, -EINVAL
  * (misaligned or empty), -EAGAIN (a listener could not sleep and @blockable was false), -EBUSY
- * (pinned for longer than the owner's limit), -EOPNOTSUPP (the kind of object does not support it),
- * -ENOMEM, -EIO. On error nothing changed.
+ * (pinned for longer than the owner's limit; held, by vd_host_object_hold()), -EOPNOTSUPP (the kind
+ * of object does not support it), -ENOMEM, -EIO. On error nothing changed.
  */
 /**
  * vd_host_object_discard() - the content goes (reads as zero, a private file mapping as the file);

@@ -80,12 +80,14 @@ void vd_dma_space_put(struct vd_dma_space *space);
  * vd_dma_map() - make (object, offset) reachable at an IOVA
  * @access: VD_READ: the device may read, VD_WRITE: it may write
  *
- * Keeps a reference to @object; touches none of its memory. Never sleeps.
+ * Keeps a reference to @object; touches none of its memory. Never sleeps, but to lock memory that
+ * may change unannounced: see vd_host_object_hold().
  *
  * Return: 0; -EINVAL zero length, IOVA, length or offset misaligned, no access; -EOVERFLOW wraps;
  *	-EEXIST overlaps a map; -ERANGE outside the object; -EACCES write to a read-only object;
  *	-EXDEV an object of another host; -ENOSPC over 65 535 maps; -EBUSY the space follows a
- *	guest; -ESHUTDOWN it is destroyed; -ENOMEM. On error nothing has changed.
+ *	guest; -ESHUTDOWN it is destroyed; -EPERM memory that must be locked cannot be; -ENOMEM,
+ *	that as well. On error nothing has changed.
  */
 int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	       struct vd_host_object *object, uint64_t offset, unsigned access);

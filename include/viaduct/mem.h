@@ -67,7 +67,8 @@ struct vd_trap_ops {
  * @base, @size: guest physical range in bytes; page-aligned for RAM and device slots, any for traps
  * @kind: see there. RAM slots take no object of kind VD_PAGE_DEVICE
  * @read_only: guest stores fault (RAM, device)
- * @object, @offset: memory behind it (RAM, device), page-aligned; referenced while the slot lives
+ * @object, @offset: memory behind it (RAM, device), page-aligned; while the slot lives, it is
+ *	referenced and held (vd_host_object_hold())
  * @ops, @context: of a trap slot; they outlive it
  * @reason: of a trap slot: why, in words, for people; a string that outlives the slot
  * @name: for people; a string that outlives the slot, or NULL
@@ -162,7 +163,8 @@ int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **update);
  * has emptied.
  * Return: 0; -EINVAL empty, misaligned, or members that do not go with its kind; -EOVERFLOW wraps
  *	or exceeds the address bits; -EXDEV memory of another host; -ERANGE not inside the object;
- *	-EEXIST overlaps a slot; -ENOSPC too many slots; -ENOMEM.
+ *	-EEXIST overlaps a slot; -ENOSPC too many slots; -EPERM memory that must be locked cannot
+ *	be; -ENOMEM, that as well.
  */
 int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *slot, uint32_t *id,
 	       struct vd_error *error);

@@ -79,8 +79,9 @@ static int discard_private(struct vd_host_object *object, uint64_t page, uint64_
 
 	if (!address)
 		return -EFAULT;
+	/* nothing else is left to be invalid but that it is locked */
 	if (madvise(address + bytes_of(object, page), bytes_of(object, count), MADV_DONTNEED))
-		return -errno;
+		return errno == EINVAL ? -EBUSY : -errno;
 	pages_clear_written(object, page, count);
 	return 0;
 }
@@ -117,6 +118,8 @@ int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint6
 		return result;
 	if (object->kind == VD_PAGE_DEVICE || object->flags & VD_HOST_READ_ONLY)
 		return -EOPNOTSUPP;
+	if (holds_any(object, offset, length))
+		return -EBUSY;
 	return run_change(object, &event, change_discard);
 }
 
@@ -235,6 +238,8 @@ int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint6
 		return result;
 	if (writable && object->flags & VD_HOST_READ_ONLY)
 		return -EOPNOTSUPP;
+	if (!writable && holds_any(object, offset, length))
+		return -EBUSY;
 	return run_change(object, &event, writable ? change_protect_write : change_protect_read);
 }
 

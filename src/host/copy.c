@@ -94,6 +94,10 @@ void vd_guest_copy(void *to, const void *from, size_t length)
 		copy_units(to, from, length, 8);
 		return;
 	}
+	if (length == 4 && !(((uintptr_t)to | (uintptr_t)from) & 3)) { /* a register */
+		copy32(to, from, 4);
+		return;
+	}
 	/* smaller units up to the first of these and after the last, each aligned by itself */
 	for (size_t small = 1; small < unit; small *= 2)
 		if (length >= small && (uintptr_t)target & small) {

@@ -339,7 +339,7 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 
 	if (result)
 		return result;
-	if (flags & ~VD_HOST_READ_ONLY)
+	if (flags & ~(VD_HOST_READ_ONLY | VD_HOST_ANNOUNCED))
 		return vd_error_set(error, -EINVAL, "%s: unknown flags 0x%x", name, flags);
 	if (!address || (uintptr_t)address & ((UINT64_C(1) << host->page_shift) - 1) ||
 	    !vd_range_end((uintptr_t)address, size, &end))
@@ -349,6 +349,7 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 	if (!object)
 		return vd_error_set(error, -ENOMEM, "%s: no memory for the object", name);
 	object->private = true;
+	object->home = (uintptr_t)address;
 	object->written = vd_env_allocate(host->env, "host.written", (object->pages + 63) / 64 * 8,
 					  _Alignof(uint64_t));
 	if (!object->written) {

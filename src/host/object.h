@@ -12,6 +12,21 @@ struct window_range {
 	uint64_t size;
 };
 
+/* From this address on, up to the next edge, so many hold the memory. */
+struct hold_edge {
+	uintptr_t address;
+	uint32_t count;
+};
+
+/* Who maps memory that may change unannounced. The last edge has the count 0. */
+struct host_holds {
+	struct vd_lock lock; /* all of it; the last of all locks */
+	struct hold_edge *edges;
+	uint32_t used, room;
+	uint32_t ranges; /* holds that were not undone yet */
+	bool closed;	 /* the host has been destroyed */
+};
+
 struct vd_host {
 	const struct vd_env *env;
 	unsigned page_shift;
@@ -24,6 +39,7 @@ struct vd_host {
 	struct window_range *ranges;
 	struct vd_host_object *objects;
 	bool destroyed;
+	struct host_holds holds;
 };
 
 /* 512 pages, whatever their size: 2 MiB of 4 KiB pages */
@@ -59,6 +75,7 @@ struct vd_host_object {
 	unsigned flags;
 	unsigned granule_shift; /* of what can be discarded or protected: the page, or a huge one */
 	bool private;		/* used at its own address */
+	uintptr_t home;		/* private: that address */
 	bool truncatable;	/* its owner may shrink it under us */
 	int fd;
 	uint64_t fd_offset;
@@ -118,6 +135,13 @@ uint64_t pages_written_run(const struct vd_host_object *object, uint64_t page, u
 int spares_prepare(struct vd_host_object *object);
 uint64_t spares_take(struct vd_host_object *object);
 void spares_give(struct vd_host_object *object, uint64_t frame);
+
+/* hold.c */
+
+/* Whether anybody holds a part of the range of a private object. */
+bool holds_any(struct vd_host_object *object, uint64_t offset, uint64_t length);
+/* The end of the host: unlocks everything. */
+void holds_close(struct vd_host *host);
 
 /* guard.c */
 bool guard_installed(void);

@@ -87,6 +87,7 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 				    "ulimit -v?)");
 	}
 	env->lock_init(env, &host->lock);
+	env->lock_init(env, &host->holds.lock);
 	vd_notifier_init(&host->notifier, env);
 	host->guard_slot = guard_add_window(host->window_base, host->window_size);
 	*out = host;
@@ -111,6 +112,7 @@ void vd_host_put(struct vd_host *host)
 	if (atomic_fetch_sub_explicit(&host->references, 1, memory_order_acq_rel) != 1)
 		return;
 	vd_notifier_fini(&host->notifier);
+	env->lock_destroy(env, &host->holds.lock);
 	env->lock_destroy(env, &host->lock);
 	env->release(env, host, sizeof(*host));
 }
@@ -135,6 +137,7 @@ void vd_host_destroy(struct vd_host *host)
 	vd_notifier_release(&host->notifier);
 	empty_objects(host);
 	host->env->synchronize(host->env);
+	holds_close(host);
 	guard_remove_window(host->guard_slot);
 	munmap((void *)host->window_base, host->window_size);
 	host->env->lock(host->env, &host->lock);

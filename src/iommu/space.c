@@ -151,11 +151,15 @@ int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	r = check_range(space, iova.value, length, offset);
 	if (!r)
 		r = check_object(space, object, offset, length, access);
+	if (!r)
+		r = vd_host_object_hold(object, offset, length, NULL);
 	if (r)
 		return r;
 	map = vd_env_allocate(env, "iommu.map", sizeof(*map), _Alignof(struct dma_map));
-	if (!map)
+	if (!map) {
+		vd_host_object_unhold(object, offset, length);
 		return -ENOMEM;
+	}
 	map->start = iova.value;
 	map->last = iova.value + (length - 1);
 	map->object = vd_host_object_get(object);
@@ -165,6 +169,7 @@ int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	r = map_locked(space, map);
 	dma_unlock(space);
 	if (r) {
+		vd_host_object_unhold(object, offset, length);
 		vd_host_object_put(object);
 		env->release(env, map, sizeof(*map));
 	}
@@ -230,9 +235,11 @@ static uint64_t free_maps(struct vd_dma_space *space, struct dma_map *list)
 		env->synchronize(env);
 	while (list) {
 		struct dma_map *map = list;
+		uint64_t length = map->last - map->start + 1;
 
 		list = map->next;
-		bytes += map->last - map->start + 1;
+		bytes += length;
+		vd_host_object_unhold(map->object, map->offset, length);
 		vd_host_object_put(map->object);
 		env->release(env, map, sizeof(*map));
 	}

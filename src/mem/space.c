@@ -63,8 +63,11 @@ void vd_slot_destroy(struct vd_mem *mem, struct vd_mem_slot *slot)
 
 	if (slot->users)
 		vd_trap_users_put(slot->users);
-	if (slot->shown.config.object)
+	if (slot->shown.config.object) {
+		vd_host_object_unhold(slot->shown.config.object, slot->shown.config.offset,
+				      slot->shown.config.size);
 		vd_host_object_put(slot->shown.config.object);
+	}
 	vd_dirty_free(env, atomic_load_explicit(&slot->shown.dirty, memory_order_relaxed));
 	env->release(env, slot, sizeof(*slot));
 }

@@ -270,27 +270,33 @@ static void form_free(const struct vd_env *env, struct vd_mem_slot *slot)
 	env->release(env, slot, sizeof(*slot));
 }
 
-static struct vd_mem_slot *slot_create(const struct vd_env *env,
-				       const struct vd_slot_config *config)
+static int slot_create(const struct vd_env *env, const struct vd_slot_config *config,
+		       struct vd_mem_slot **out, struct vd_error *error)
 {
 	struct vd_mem_slot *slot =
 		vd_env_allocate(env, "mem.slot", sizeof(*slot), _Alignof(struct vd_mem_slot));
+	int r = 0;
 
 	if (!slot)
-		return NULL;
+		return vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
 	if (config->kind == VD_SLOT_TRAP) {
 		slot->users = vd_trap_users_create(env);
-		if (!slot->users) {
-			form_free(env, slot);
-			return NULL;
-		}
+		if (!slot->users)
+			r = vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
+	} else {
+		r = vd_host_object_hold(config->object, config->offset, config->size, error);
+	}
+	if (r) {
+		form_free(env, slot);
+		return r;
 	}
 	slot->shown.config = *config;
 	slot->state = VD_SLOT_ADDED;
 	atomic_init(&slot->shown.valid, true);
 	if (config->object)
 		vd_host_object_get(config->object);
-	return slot;
+	*out = slot;
+	return 0;
 }
 
 int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config, uint32_t *id,
@@ -298,7 +304,7 @@ int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config
 {
 	struct vd_slot wanted = { .config = *config };
 	struct vd_mem *mem = update->mem;
-	struct vd_mem_slot *slot;
+	struct vd_mem_slot *slot = NULL;
 	uint32_t taken;
 	int r = check_slot(mem, config, error);
 
@@ -309,9 +315,11 @@ int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config
 	if (final_count(update) >= VD_MEM_SLOTS_MAX)
 		return vd_error_set(error, -ENOSPC, "slot %s would be one more than %u",
 				    name_of(config), VD_MEM_SLOTS_MAX);
-	if (update_reserve(update) || id_take(mem, &taken) ||
-	    !(slot = slot_create(mem->env, config)))
+	if (update_reserve(update) || id_take(mem, &taken))
 		return vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
+	r = slot_create(mem->env, config, &slot, error);
+	if (r)
+		return r;
 	slot->shown.id = taken;
 	mem->by_id[taken] = slot;
 	update_insert(update, slot);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fixture.h"
 
+#include "../base/locked.h"
+
 static bool readable(struct vd_dma_space *space, uint64_t iova)
 {
 	char byte;
@@ -388,6 +390,42 @@ static void test_destroy_asks(void **state)
 	fixture_close(&f.base);
 }
 
+/* Memory whose changes nobody announces is locked while mapped; a map that fails locks none. */
+static void test_maps_lock_what_may_change(void **state)
+{
+	char *memory = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			    0);
+	struct vd_host_object *object;
+	struct dma_fixture f;
+	long step = 1;
+
+	(void)state;
+	dma_open(&f);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	assert_int_equal(vd_host_private(f.base.host, "private", memory, 4 * PAGE, 0, &object,
+					 NULL), 0);
+	for (;; step++) {
+		test_env_fail(&f.base.test, step, -ENOMEM);
+		if (!vd_dma_map(f.space, (vd_iova){0}, 2 * PAGE, object, PAGE, VD_READ))
+			break;
+		assert_locked(0);
+		assert_int_equal(vd_host_object_discard(object, PAGE, PAGE, true), 0);
+	}
+	assert_true(step > 2);
+	test_env_fail(&f.base.test, 0, 0);
+	assert_int_equal(vd_dma_map(f.space, (vd_iova){PAGE}, 3 * PAGE, object, 0, VD_READ),
+			 -EEXIST);
+	assert_locked(2 * PAGE);
+	assert_int_equal(vd_host_object_discard(object, PAGE, PAGE, true), -EBUSY);
+	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){0}, 2 * PAGE, NULL), 0);
+	assert_locked(0);
+	assert_int_equal(vd_dma_map(f.space, (vd_iova){0}, PAGE, object, 0, VD_READ), 0);
+	vd_host_object_put(object);
+	dma_close_fixture(&f); /* with the map */
+	assert_locked(0);
+	munmap(memory, 4 * PAGE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -396,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_map_protection),
 		cmocka_unit_test(test_map_limit),
 		cmocka_unit_test(test_map_faults),
+		cmocka_unit_test(test_maps_lock_what_may_change),
 		cmocka_unit_test(test_unmap_exactly),
 		cmocka_unit_test(test_map_keeps_object),
 		cmocka_unit_test(test_unmap_asks),

@@ -146,7 +146,8 @@ static void test_pfn_of_private_memory(void **state)
 	fd = vd_host_object_fd(f.other);
 	view = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	assert_ptr_not_equal(view, MAP_FAILED);
-	assert_int_equal(vd_host_private(f.host, "cow", view, 4 * PAGE, 0, &private, NULL), 0);
+	assert_int_equal(vd_host_private(f.host, "cow", view, 4 * PAGE, VD_HOST_ANNOUNCED, &private,
+					 NULL), 0);
 	slot = ram_slot(&f, 0, 0, 4 * PAGE);
 	slot.object = private;
 	add_slot(&f, &slot);

@@ -316,7 +316,8 @@ static void reading_does_not_break_copy_on_write(void **state)
 	memory = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	assert_true(memory != MAP_FAILED);
 	fixture_open(&f, &vd_mmu_format_sv48x4);
-	rc = vd_host_private(f.host, "private", memory, 4 * PAGE, 0, &object, NULL);
+	rc = vd_host_private(f.host, "private", memory, 4 * PAGE, VD_HOST_ANNOUNCED, &object,
+			     NULL);
 	assert_int_equal(rc, 0);
 	fixture_slot(&f, RAM_BASE, 4 * PAGE, object, 0, false);
 	vd_host_object_put(object);
