@@ -219,6 +219,18 @@ static void on_signal(int number)
 	vd_vm_stop(atomic_load(&to_stop));
 }
 
+/*
+ * TSan keeps a signal back until the thread next calls into libc, and its ppoll() then sleeps with
+ * the signal in hand: there only a hart in guest can be stopped by one.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define SIGNALS_ARE_PROMPT 0
+#elif defined(__has_feature)
+#define SIGNALS_ARE_PROMPT (!__has_feature(thread_sanitizer))
+#else
+#define SIGNALS_ARE_PROMPT 1
+#endif
+
 /* The signal comes to the thread that runs hart 0, wherever it is: in guest or asleep. */
 static void a_signal_handler_may_stop_it(void **state)
 {
@@ -229,7 +241,8 @@ static void a_signal_handler_may_stop_it(void **state)
 	for (unsigned int round = 0; round < 10; round++) {
 		struct running r;
 
-		start(&r, round % 2 ? create_sleeping_kernel : create_counting_kernel, HARTS);
+		start(&r, SIGNALS_ARE_PROMPT && round % 2 ? create_sleeping_kernel
+							  : create_counting_kernel, HARTS);
 		atomic_store(&to_stop, r.vm);
 		while (!rig_read64(r.vm, COUNTER(0)))
 			sched_yield();
