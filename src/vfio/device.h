@@ -19,6 +19,8 @@ struct vd_device {
 	void *context;
 	struct vd_dma_space *space;
 	struct vd_host_object *memory[DEVICE_MEMORIES];
+	uintptr_t window;	/* of the host, and the shift of its pages: fixed while it lives */
+	unsigned page_shift;
 	struct vd_region regions[VD_REGION_COUNT];
 	unsigned irqs[VD_IRQ_COUNT];
 	char name[32];

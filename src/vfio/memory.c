@@ -78,6 +78,8 @@ int device_memory_create(struct vd_device *device, struct vd_host *host, struct 
 	uint64_t sizes[DEVICE_MEMORIES] = {0};
 	int r = place_regions(device, page_mask, sizes, error);
 
+	device->window = vd_host_window_base(host);
+	device->page_shift = vd_host_page_shift(host);
 	for (unsigned i = 0; i < DEVICE_MEMORIES && !r; i++)
 		if (sizes[i])
 			r = memory_create(device, host, i, sizes[i], error);
@@ -173,18 +175,15 @@ uint64_t device_memory_run(const struct vd_region *region, uint64_t offset, uint
 void *device_memory_pointer(const struct vd_device *device, const struct vd_region *region,
 			    uint64_t offset, uint64_t *run)
 {
-	const struct vd_host_object *object = device->memory[memory_of(region)];
-	const struct vd_host *host = vd_host_object_host(object);
-	unsigned shift = vd_host_page_shift(host);
 	uint64_t at = region->memory_offset + offset;
 	struct vd_host_page page;
 	char *pointer;
 
-	if (vd_host_object_lookup(object, at, VD_READ | VD_WRITE, &page))
+	if (vd_host_object_lookup(device->memory[memory_of(region)], at, VD_READ | VD_WRITE, &page))
 		return NULL;
 	*run = page.run;
-	pointer = vd_host_pointer(vd_host_window_base(host), page.pfn, shift);
-	return pointer + (at & (((uint64_t)1 << shift) - 1));
+	pointer = vd_host_pointer(device->window, page.pfn, device->page_shift);
+	return pointer + (at & (((uint64_t)1 << device->page_shift) - 1));
 }
 
 void *vd_device_memory(struct vd_device *device, unsigned region, uint64_t offset, uint64_t length)
