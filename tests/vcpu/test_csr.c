@@ -243,6 +243,21 @@ static void without_fs_floating_point_is_illegal(void **state)
 	rig_close(&rig);
 }
 
+/* What M mode has set in mip for S mode stays when S mode, or M mode through sip, writes SSIP. */
+static void sip_writes_leave_machine_bits_alone(void **state)
+{
+	const uint64_t mip = 0x344, timer = 1 << 5, software = 1 << 1;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, &(struct rig_setup){.flags = VD_HART_MACHINE});
+	assert_int_equal(csr_write(&rig, mip, timer), timer);
+	assert_int_equal(csr_write(&rig, CSR_SIP, software), timer | software);
+	assert_int_equal(csr_write(&rig, CSR_SIP, 0), timer);
+	assert_int_equal(csr_write(&rig, mip, 0), 0);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -254,6 +269,7 @@ int main(void)
 		cmocka_unit_test(instructions_read_and_write_as_they_say),
 		cmocka_unit_test(counters_count),
 		cmocka_unit_test(without_fs_floating_point_is_illegal),
+		cmocka_unit_test(sip_writes_leave_machine_bits_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

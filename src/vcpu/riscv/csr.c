@@ -143,7 +143,9 @@ static enum csr_result csr_write(struct vd_hart *h, unsigned csr, uint64_t old, 
 	case SCAUSE: h->scause = value; return CSR_OK;
 	case STVAL: h->stval = value; return CSR_OK;
 	case SIP:
-		h->sip_software = value & (1u << IRQ_SSOFT);
+		/* The others, which M mode may have set in mip, are read-only here. */
+		h->sip_software &= ~(1ull << IRQ_SSOFT);
+		h->sip_software |= value & (1u << IRQ_SSOFT);
 		return CSR_LEAVE;
 	case STIMECMP: h->stimecmp = value; return CSR_LEAVE;
 	case SISELECT: h->siselect = value & 0xfff; return CSR_OK;
