@@ -128,7 +128,8 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **mem, struc
  *
  * Waits for events about host memory that go on, then tells the listeners that are left to release:
  * they unregister there, or have done so before. No other call into the space, and no trap
- * operation of it, goes on. The host may be destroyed before, after, or meanwhile on another thread.
+ * operation of it, goes on. The host may be destroyed before, after, or meanwhile on another
+ * thread.
  */
 void vd_mem_destroy(struct vd_mem *mem);
 
