@@ -93,8 +93,8 @@ struct vd_host_object {
 /* window.c */
 
 /*
- * Finds room in the window. Return: 0, -ENOMEM, -ESHUTDOWN. The memory stays PROT_NONE until someone maps
- * something over it.
+ * Finds room in the window. Return: 0, -ENOMEM, -ESHUTDOWN. The memory stays PROT_NONE until
+ * someone maps something over it.
  */
 int window_reserve(struct vd_host *host, uint64_t size, struct window_range **range);
 /* Gives a range back and makes it PROT_NONE again; if the kernel cannot, the range stays in use. */
