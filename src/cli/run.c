@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +14,12 @@ static struct vd_vm *_Atomic running;
 static void on_signal(int number)
 {
 	struct vd_vm *vm = atomic_load(&running);
+	int saved = errno;
 
 	(void)number;
 	if (vm)
 		vd_vm_stop(vm);
+	errno = saved;
 }
 
 static void catch_signals(void)

@@ -40,8 +40,10 @@ void vd_tlb_note_superpage(struct vd_hart *h, uint64_t va, unsigned level)
 
 	if (level == 0)
 		return;
-	if (level > 3)
-		level = 3;
+	if (level > 3) { /* half of the address space is one leaf: any address may be in it */
+		memset(h->bloom, 0xff, sizeof(h->bloom));
+		return;
+	}
 	bit = bloom_bit(va, level);
 	h->bloom[level - 1][bit / 64] |= 1ull << (bit % 64);
 }

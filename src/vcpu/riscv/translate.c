@@ -194,9 +194,12 @@ static void fill(struct vd_hart *h, uint64_t va, unsigned access, const struct w
 		struct mmio_tlb_entry *m = &h->data->mmio[index % MMIO_TLB_ENTRIES];
 
 		if (!(access & VD_EXECUTE)) {
+			/* Each kind of access was let in by a walk of its own. */
+			m->access = m->tag == page && m->gpa == (r->gpa & PAGE_MASK)
+					    ? m->access | access
+					    : access;
 			m->gpa = r->gpa & PAGE_MASK;
 			m->tag = page;
-			m->access = access;
 		}
 		return;
 	}
