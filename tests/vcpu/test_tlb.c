@@ -164,9 +164,11 @@ static int change_entry(struct rig *rig, struct vd_hart *hart, uint64_t number)
 /* Three pages of one superpage are in the TLB; sfence.vma of one address drops all three. */
 static void sfence_of_an_address_drops_its_superpage(void **state)
 {
-	for (unsigned int level = 1; level <= 3; level++) {
+	for (unsigned int level = 1; level <= 4; level++) {
 		uint64_t size = UINT64_C(1) << (12 + 9 * level);
-		uint64_t va = UINT64_C(3) << 39, gpa = RIG_DATA & ~(size - 1);
+		uint64_t va = level == 4 ? size : UINT64_C(3) << 39, gpa = RIG_DATA & ~(size - 1);
+		/* Not even loaded from; in the largest leaf also far away from what was. */
+		uint64_t other = level == 4 ? UINT64_C(1) << 40 : 100 * RIG_PAGE;
 		uint64_t at = va + (RIG_DATA - gpa);
 		struct remap remap = {.pte = 0};
 		struct rig rig;
@@ -176,7 +178,7 @@ static void sfence_of_an_address_drops_its_superpage(void **state)
 		rig_open(&rig, &(struct rig_setup){.flags = VD_HART_CHECK_TLB});
 		rig.test = &remap;
 		rig.step = change_entry;
-		rig_paging(&rig, RIG_SV48);
+		rig_paging(&rig, level == 4 ? RIG_SV57 : RIG_SV48);
 		remap.entry = rig_map(&rig, va, gpa, level, RIG_V | RIG_R | RIG_W | RIG_AD);
 		RIG_LOAD(&rig, RIG_CODE, LD(11, 10, 0), LD(11, 12, 0), SD(11, 13, 0), STEP(1),
 			 SFENCE_VMA(14), LD(11, 10, 0), LD(11, 12, 0), SD(11, 13, 0), END);
@@ -184,7 +186,7 @@ static void sfence_of_an_address_drops_its_superpage(void **state)
 		vd_hart_set_x(hart, 10, at);
 		vd_hart_set_x(hart, 12, at + 5 * RIG_PAGE);
 		vd_hart_set_x(hart, 13, at + 77 * RIG_PAGE);
-		vd_hart_set_x(hart, 14, at + 100 * RIG_PAGE); /* not even loaded from */
+		vd_hart_set_x(hart, 14, at + other);
 		rig_run(&rig, 0);
 		assert_int_equal(rig.harts[0].trap_count, 3);
 		assert_int_equal(rig.harts[0].traps[0].cause, LOAD_PAGE);
