@@ -126,6 +126,16 @@ struct vd_active_range {
  * invalidate_start: who passed (3) before the range was entered has left before the memory changes,
  * who comes later does not pass (3). Such a listener answers -EAGAIN to an event that is not
  * blockable.
+ *
+ * What a change costs while nobody listens: vd_notifier_start() and vd_notifier_end() may run on
+ * different threads and any time apart, and who registers must wait for what is under way, so each
+ * of them counts (one atomic add). Who changes memory under a lock of its own pays a load and a
+ * branch instead, and calls neither: it asks vd_notifier_armed() before it takes the lock (armed:
+ * vd_notifier_start() first) and, if it was not, once more when it has it (armed now: drop the lock
+ * and begin again). For that the owner of the chain sets @wait_changes after vd_notifier_init(): it
+ * takes and drops every such lock. Registration calls it when the chain is armed and before the
+ * listener looks anything up. All vd_host_object_*() changes work that way: on a host's chain they
+ * leave no trace in @seq when nobody listens, so there only listeners follow the retry protocol.
  */
 struct vd_notifier {
 	const struct vd_env *env;
@@ -142,7 +152,7 @@ struct vd_notifier {
 	uint32_t shared_users;
 	struct vd_active_range ranges[VD_NOTIFIER_RANGES + 1]; /* the last one is shared */
 	bool dead;
-	void (*wait_changes)(struct vd_notifier *notifier);
+	void (*wait_changes)(struct vd_notifier *notifier); /* NULL: nobody relies on it */
 };
 
 /** vd_notifier_init() - an empty chain; cannot fail */
@@ -174,9 +184,9 @@ void vd_notifier_unregister(struct vd_notifier *notifier, struct vd_listener *li
  * vd_notifier_start() - before a change: every mirror drops the range
  *
  * May sleep if @event->blockable. When it fails, those already called have got their end and
- * nothing has changed. With nobody listening it costs one predictable branch and one atomic add;
- * the range is then not noted, and vd_notifier_retry() and vd_notifier_wait() take it for all of
- * them.
+ * nothing has changed. With nobody listening it costs one predictable branch and one atomic add, as
+ * does the end; the range is then not noted, and vd_notifier_retry() and vd_notifier_wait() take it
+ * for all of them. See struct vd_notifier for how to pay only the branch.
  * Return: 0: the caller changes the memory, then calls vd_notifier_end() with the same event.
  *	-EAGAIN: a listener would have to sleep. Another negative errno of a listener.
  */

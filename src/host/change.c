@@ -23,16 +23,6 @@ static int check_range(const struct vd_host_object *object, uint64_t offset, uin
 	return 0;
 }
 
-static void object_lock(struct vd_host_object *object)
-{
-	object->host->env->lock(object->host->env, &object->lock);
-}
-
-static void object_unlock(struct vd_host_object *object)
-{
-	object->host->env->unlock(object->host->env, &object->lock);
-}
-
 static uint64_t page_of(const struct vd_host_object *object, uint64_t offset)
 {
 	return offset >> object->host->page_shift;
@@ -43,19 +33,47 @@ static uint64_t bytes_of(const struct vd_host_object *object, uint64_t pages)
 	return pages << object->host->page_shift;
 }
 
-/* Runs one change between start and end. */
+/*
+ * When nobody listens, that costs a load and a branch: the question is asked again under the lock,
+ * and who came to listen after that passes through the lock before it looks anything up.
+ */
+int change_begin(struct vd_host_object *object, const struct vd_invalidation *event, bool *told)
+{
+	struct vd_host *host = object->host;
+	int result;
+
+	*told = vd_notifier_armed(&host->notifier);
+	for (;;) {
+		result = *told ? vd_notifier_start(&host->notifier, event) : 0;
+		if (result)
+			return result;
+		host->env->lock(host->env, object->lock);
+		if (*told || !vd_notifier_armed(&host->notifier))
+			return 0;
+		host->env->unlock(host->env, object->lock);
+		*told = true;
+	}
+}
+
+void change_end(struct vd_host_object *object, const struct vd_invalidation *event, bool told)
+{
+	struct vd_host *host = object->host;
+
+	host->env->unlock(host->env, object->lock);
+	if (told)
+		vd_notifier_end(&host->notifier, event);
+}
+
 static int run_change(struct vd_host_object *object, const struct vd_invalidation *event,
 		      int (*change)(struct vd_host_object *object, uint64_t page, uint64_t count))
 {
-	struct vd_notifier *notifier = &object->host->notifier;
-	int result = vd_notifier_start(notifier, event);
+	bool told;
+	int result = change_begin(object, event, &told);
 
 	if (result)
 		return result;
-	object_lock(object);
 	result = change(object, page_of(object, event->start), page_of(object, event->length));
-	object_unlock(object);
-	vd_notifier_end(notifier, event);
+	change_end(object, event, told);
 	return result;
 }
 

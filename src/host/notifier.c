@@ -411,24 +411,14 @@ static void end_unarmed(struct vd_notifier *notifier)
 		wake_sleepers(notifier);
 }
 
-int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation *event)
+/* Not inlined: who finds nobody listening shall not pay for saving registers. */
+__attribute__((noinline)) static int start_noted(struct vd_notifier *notifier,
+						 const struct vd_invalidation *event)
 {
 	struct vd_active_range *range;
 	uint64_t failed, ignored;
 	int result;
 
-	if (!event->length || event->start > UINT64_MAX - (event->length - 1))
-		return -EINVAL;
-	/*
-	 * seq_cst, as is the arming: either this sees that somebody comes to listen, or the
-	 * registration sees this event and waits until it has ended.
-	 */
-	if (__builtin_expect(!atomic_load_explicit(&notifier->armed, memory_order_relaxed), 1)) {
-		atomic_fetch_add(&notifier->seq, 1);
-		if (__builtin_expect(!atomic_load(&notifier->armed), 1))
-			return 0;
-		end_unarmed(notifier);
-	}
 	notifier_lock(notifier);
 	range_enter(notifier, event);
 	result = walk_listeners(notifier, WALK_START, notifier->last_listener, event, &failed);
@@ -444,16 +434,29 @@ int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation
 	return result < 0 ? result : 0;
 }
 
-void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation *event)
+int vd_notifier_start(struct vd_notifier *notifier, const struct vd_invalidation *event)
+{
+	if (!event->length || event->start > UINT64_MAX - (event->length - 1))
+		return -EINVAL;
+	/*
+	 * seq_cst, as is the arming: either this sees that somebody comes to listen, or the
+	 * registration sees this event and waits until it has ended.
+	 */
+	if (__builtin_expect(!atomic_load_explicit(&notifier->armed, memory_order_relaxed), 1)) {
+		atomic_fetch_add(&notifier->seq, 1);
+		if (__builtin_expect(!atomic_load(&notifier->armed), 1))
+			return 0;
+		end_unarmed(notifier);
+	}
+	return start_noted(notifier, event);
+}
+
+__attribute__((noinline)) static void end_noted(struct vd_notifier *notifier,
+						const struct vd_invalidation *event)
 {
 	struct vd_active_range *range;
 	uint64_t ignored;
 
-	/* acquire: pairs with range_enter(); zero means that this event has no record */
-	if (__builtin_expect(!atomic_load_explicit(&notifier->active, memory_order_acquire), 1)) {
-		end_unarmed(notifier);
-		return;
-	}
 	notifier_lock(notifier);
 	range = range_find(notifier, event);
 	if (range) {
@@ -463,6 +466,15 @@ void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation 
 	notifier_unlock(notifier);
 	if (!range)
 		end_unarmed(notifier);
+}
+
+void vd_notifier_end(struct vd_notifier *notifier, const struct vd_invalidation *event)
+{
+	/* acquire: pairs with range_enter(); zero means that this event has no record */
+	if (__builtin_expect(!atomic_load_explicit(&notifier->active, memory_order_acquire), 1))
+		end_unarmed(notifier);
+	else
+		end_noted(notifier, event);
 }
 
 void vd_notifier_release(struct vd_notifier *notifier)

@@ -55,7 +55,10 @@ static struct vd_host_object *object_new(struct vd_host *host, const char *name,
 	object->granule_shift = host->page_shift;
 	object->fd = -1;
 	atomic_init(&object->references, 1);
-	host->env->lock_init(host->env, &object->lock);
+	/* relaxed: any lock will do */
+	object->lock = &host->change_locks[atomic_fetch_add_explicit(&host->objects_made, 1,
+								     memory_order_relaxed) %
+					   CHANGE_LOCKS];
 	vd_host_get(host);
 	return object;
 }
@@ -67,7 +70,6 @@ static void object_free(struct vd_host_object *object)
 	if (object->fd >= 0)
 		close(object->fd);
 	pages_free(object);
-	host->env->lock_destroy(host->env, &object->lock);
 	host->env->release(host->env, object, sizeof(*object));
 	vd_host_put(host);
 }
@@ -376,16 +378,16 @@ struct vd_host_object *vd_host_object_get(struct vd_host_object *object)
 /* Every mirror drops the object; then lookups find nothing. */
 static int object_empty(struct vd_host_object *object)
 {
-	struct vd_notifier *notifier = &object->host->notifier;
 	struct vd_invalidation event = {.object = object, .length = object->size,
 					.blockable = true, .reason = VD_INVALIDATE_UNMAP};
-	int result = vd_notifier_start(notifier, &event);
+	bool told;
+	int result = change_begin(object, &event, &told);
 
 	if (result)
 		return result;
 	/* release: pairs with vd_host_object_lookup() */
 	atomic_store_explicit(&object->address, 0, memory_order_release);
-	vd_notifier_end(notifier, &event);
+	change_end(object, &event, told);
 	return 0;
 }
 

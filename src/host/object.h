@@ -27,6 +27,9 @@ struct host_holds {
 	bool closed;	 /* the host has been destroyed */
 };
 
+/* Locks that objects share: few enough for who comes to listen to pass through all of them. */
+#define CHANGE_LOCKS 16u
+
 struct vd_host {
 	const struct vd_env *env;
 	unsigned page_shift;
@@ -35,6 +38,8 @@ struct vd_host {
 	uint64_t window_size;
 	int guard_slot; /* in the fault guard's table, or negative */
 	struct vd_notifier notifier;
+	struct vd_lock change_locks[CHANGE_LOCKS];
+	_Atomic uint32_t objects_made;
 	struct vd_lock lock;	     /* what follows; taken after an object's lock */
 	struct window_range *ranges;
 	struct vd_host_object *objects;
@@ -81,7 +86,7 @@ struct vd_host_object {
 	uint64_t fd_offset;
 	struct window_range *range;
 	bool abandoned; /* no reference is left, but a listener would not let go; host's lock */
-	struct vd_lock lock; /* changes of the page state and of the mapping */
+	struct vd_lock *lock; /* changes of page state and mapping; one of the host's change_locks */
 	struct page_table *_Atomic table;
 	_Atomic uint64_t *written; /* private: one bit a page, set by a lookup for writing */
 	uint64_t *spare_used;	   /* one bit a frame */
@@ -135,6 +140,15 @@ uint64_t pages_written_run(const struct vd_host_object *object, uint64_t page, u
 int spares_prepare(struct vd_host_object *object);
 uint64_t spares_take(struct vd_host_object *object);
 void spares_give(struct vd_host_object *object, uint64_t frame);
+
+/* change.c */
+
+/*
+ * Around a change of an object: tells the mirrors, if there are any, and takes the object's lock.
+ * Return: 0, or what a listener said; then nothing has begun.
+ */
+int change_begin(struct vd_host_object *object, const struct vd_invalidation *event, bool *told);
+void change_end(struct vd_host_object *object, const struct vd_invalidation *event, bool told);
 
 /* hold.c */
 

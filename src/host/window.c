@@ -63,6 +63,18 @@ static int check_config(const struct vd_host_config *config, struct vd_error *er
 	return 0;
 }
 
+/* Changes that found nobody listening hold one of these: see change_begin(). */
+static void wait_changes(struct vd_notifier *notifier)
+{
+	struct vd_host *host = (struct vd_host *)((char *)notifier -
+						  offsetof(struct vd_host, notifier));
+
+	for (unsigned i = 0; i < CHANGE_LOCKS; i++) {
+		host->env->lock(host->env, &host->change_locks[i]);
+		host->env->unlock(host->env, &host->change_locks[i]);
+	}
+}
+
 int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 		   struct vd_error *error)
 {
@@ -88,7 +100,10 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	}
 	env->lock_init(env, &host->lock);
 	env->lock_init(env, &host->holds.lock);
+	for (unsigned i = 0; i < CHANGE_LOCKS; i++)
+		env->lock_init(env, &host->change_locks[i]);
 	vd_notifier_init(&host->notifier, env);
+	host->notifier.wait_changes = wait_changes;
 	host->guard_slot = guard_add_window(host->window_base, host->window_size);
 	*out = host;
 	return 0;
@@ -112,6 +127,8 @@ void vd_host_put(struct vd_host *host)
 	if (atomic_fetch_sub_explicit(&host->references, 1, memory_order_acq_rel) != 1)
 		return;
 	vd_notifier_fini(&host->notifier);
+	for (unsigned i = 0; i < CHANGE_LOCKS; i++)
+		env->lock_destroy(env, &host->change_locks[i]);
 	env->lock_destroy(env, &host->holds.lock);
 	env->lock_destroy(env, &host->lock);
 	env->release(env, host, sizeof(*host));

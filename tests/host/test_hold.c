@@ -53,11 +53,13 @@ static void unhold(struct vd_host_object *which, uint64_t page, uint64_t count)
 static void held_memory_stays(void **state)
 {
 	(void)state;
+	memory[0] = 4;
 	memory[PAGE] = 5;
 	assert_int_equal(hold(object, 1, 2), 0);
 	assert_locked(2 * PAGE);
 	assert_int_equal(vd_host_object_discard(object, PAGE, PAGE, true), -EBUSY);
 	assert_int_equal(vd_host_object_discard(object, 0, 4 * PAGE, true), -EBUSY);
+	assert_int_equal(memory[0], 4); /* not even what is not held */
 	assert_int_equal(vd_host_object_protect(object, 2 * PAGE, PAGE, false, true), -EBUSY);
 	assert_int_equal(vd_host_object_protect(object, 2 * PAGE, PAGE, true, true), 0);
 	assert_int_equal(vd_host_object_move(object, PAGE, PAGE, true), -EOPNOTSUPP);
