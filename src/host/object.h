@@ -86,7 +86,7 @@ struct vd_host_object {
 	uint64_t fd_offset;
 	struct window_range *range;
 	bool abandoned; /* no reference is left, but a listener would not let go; host's lock */
-	struct vd_lock *lock; /* changes of page state and mapping; one of the host's change_locks */
+	struct vd_lock *lock; /* changes of page state and mapping; one of change_locks */
 	struct page_table *_Atomic table;
 	_Atomic uint64_t *written; /* private: one bit a page, set by a lookup for writing */
 	uint64_t *spare_used;	   /* one bit a frame */

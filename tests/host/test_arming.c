@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Changes of objects tell nobody while nobody listens, at the price of a branch. Who comes to listen
- * meanwhile misses none of them all the same.
+ * Changes of objects tell nobody while nobody listens, at the price of a branch. Who comes to
+ * listen meanwhile misses none of them all the same.
  */
 #include <pthread.h>
 #include <sched.h>

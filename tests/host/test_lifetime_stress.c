@@ -67,6 +67,7 @@ static void *drop_objects(void *unused)
 static void *use_object(void *unused)
 {
 	const struct vd_env *env = &test.env;
+	uintptr_t base = vd_host_window_base(now.host);
 	struct vd_host_page page;
 
 	pthread_barrier_wait(&now.barrier);
@@ -77,7 +78,7 @@ static void *use_object(void *unused)
 		env->read_enter(env);
 		result = vd_host_object_lookup(now.objects[0], 0, VD_READ, &page);
 		if (!result)
-			vd_guest_load8(vd_host_pointer(vd_host_window_base(now.host), page.pfn, 12));
+			vd_guest_load8(vd_host_pointer(base, page.pfn, 12));
 		env->read_leave(env);
 		assert_true(result == 0 || result == -EFAULT);
 		atomic_fetch_add(result ? &seen.gone : &seen.read, 1);
