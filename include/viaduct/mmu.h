@@ -33,6 +33,22 @@ extern const struct vd_mmu_format vd_mmu_format_sv48x4;
 extern const struct vd_mmu_format vd_mmu_format_sv57x4;
 
 /**
+ * struct vd_mmu_attributes - what a leaf says beside the address
+ * @access: VD_READ | VD_WRITE | VD_EXECUTE
+ * @type: memory type
+ * @accessed, @dirty: see struct vd_mmu_leaf
+ * @device: a software bit: the slot it came from is a device's, whatever the memory type
+ * @user, @global: of stage-1 formats: user mode may use it; it is the same in all address spaces.
+ *	Second-stage formats ignore both
+ */
+struct vd_mmu_attributes {
+	unsigned access;
+	enum vd_memory_type type;
+	bool accessed, dirty, device;
+	bool user, global;
+};
+
+/**
  * struct vd_mmu_config
  * @env: memory, lock and reclamation; outlives the MMU
  * @mem: the guest space mirrored; its page is at least the format's granule. Outlives the MMU

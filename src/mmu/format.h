@@ -24,16 +24,6 @@ enum vd_mmu_entry_kind {
 	VD_MMU_MALFORMED, /* valid, but a walker faults on it */
 };
 
-/*
- * What a leaf says beside the address. @device is a software bit: the slot it came from is a
- * device's, whatever the memory type.
- */
-struct vd_mmu_attributes {
-	unsigned access;
-	enum vd_memory_type type;
-	bool accessed, dirty, device;
-};
-
 /* What a walk needs of a vd_mmu; constant while that lives. */
 struct vd_mmu_top {
 	vd_mmu_entry *entries;
@@ -41,28 +31,49 @@ struct vd_mmu_top {
 	unsigned page_shift; /* that pfns count in */
 };
 
+/* What a format has, as bits of vd_mmu_format.flags. */
+#define VD_MMU_FORMAT_ACCESSED 1u	   /* leaves have an accessed bit */
+#define VD_MMU_FORMAT_DIRTY 2u		   /* leaves have a dirty bit; else writable counts as dirty */
+#define VD_MMU_FORMAT_BREAK_BEFORE_MAKE 4u /* a valid entry becomes another valid one (other address,
+					      size or type) only by way of absent and a flush */
+#define VD_MMU_FORMAT_STAGE1 8u		   /* attributes user and global mean something */
+
 /*
  * @shift, @bits: which input bits index the table of a level
  * @block_level: largest level at which leaves are made
- * @output_bits: width of the addresses in entries; they are sign-extended from it, as memory
- *	outside the host's window lies at negative distances (see vd_host_pointer())
+ * @input_bits, @output_bits: width of the addresses translated, and of those in entries; the
+ *	latter are sign-extended from it, as memory outside the host's window lies at negative
+ *	distances (see vd_host_pointer())
+ * @contiguous: by level: log2 of how many neighbouring leaves, aligned to that many, may be marked
+ *	as one translation (arm64 contiguous bit, RISC-V Svnapot); 0: none
  * @kind: never VD_MMU_TABLE at level 0
- * @table_entry, @leaf_entry: encode; @address is a multiple of the size that the level maps
- * @address: of the table or of the block, not sign-extended
+ * @can: whether a leaf of that level can say exactly this: what it cannot is -EOPNOTSUPP to the
+ *	caller. Attributes that a stage has no use for (user, global) do not matter
+ * @table_entry, @leaf_entry: encode; @address is a multiple of the size that the level maps; the
+ *	attributes are such that @can holds
+ * @address: of the table or of the block, not sign-extended; of a contiguous leaf, an address
+ *	inside what the group maps
  * @used: the same leaf with accessed set, and dirty if @access has VD_WRITE
  * @aged: the same leaf with accessed clear
  * @write_protected: the same leaf without write permission and no longer dirty
+ * @is_contiguous: whether the leaf is marked; NULL if no level has such
+ * @contiguous_entry: the leaf for @address (its own, not the group's), marked or not; NULL as well
+ * @fill: @count leaves for consecutive blocks from @address on, none of which was there (plain
+ *	release stores are enough): leaf_entry() compiled into a loop for this format
  * @walk: vd_mmu_format_walk() compiled for this format
  */
 struct vd_mmu_format {
 	const char *name;
+	unsigned flags;
 	unsigned levels;
 	unsigned block_level;
 	unsigned input_bits;
 	unsigned output_bits;
 	unsigned char shift[VD_MMU_LEVELS_MAX];
 	unsigned char bits[VD_MMU_LEVELS_MAX];
+	unsigned char contiguous[VD_MMU_LEVELS_MAX];
 	enum vd_mmu_entry_kind (*kind)(uint64_t entry, unsigned level);
+	bool (*can)(const struct vd_mmu_attributes *attributes, unsigned level);
 	uint64_t (*table_entry)(uint64_t address, unsigned level);
 	uint64_t (*leaf_entry)(uint64_t address, const struct vd_mmu_attributes *attributes,
 			       unsigned level);
@@ -72,6 +83,10 @@ struct vd_mmu_format {
 	uint64_t (*used)(uint64_t entry, unsigned access, unsigned level);
 	uint64_t (*aged)(uint64_t entry, unsigned level);
 	uint64_t (*write_protected)(uint64_t entry, unsigned level);
+	bool (*is_contiguous)(uint64_t entry, unsigned level);
+	uint64_t (*contiguous_entry)(uint64_t entry, uint64_t address, unsigned level, bool on);
+	void (*fill)(vd_mmu_entry *entries, unsigned count, uint64_t address,
+		     const struct vd_mmu_attributes *attributes, unsigned level);
 	int (*walk)(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,
 		    struct vd_mmu_leaf *leaf);
 };
@@ -92,6 +107,17 @@ VD_MMU_ALWAYS_INLINE unsigned vd_mmu_format_index(const struct vd_mmu_format *fo
 VD_MMU_ALWAYS_INLINE uint64_t vd_mmu_format_size(const struct vd_mmu_format *format, unsigned level)
 {
 	return (uint64_t)1 << format->shift[level];
+}
+
+/* Bytes that the translation maps to which a leaf belongs: more than its own if it is contiguous. */
+VD_MMU_ALWAYS_INLINE uint64_t vd_mmu_format_span(const struct vd_mmu_format *format, uint64_t entry,
+						 unsigned level)
+{
+	uint64_t size = vd_mmu_format_size(format, level);
+
+	if (!format->contiguous[level] || !format->is_contiguous(entry, level))
+		return size;
+	return size << format->contiguous[level];
 }
 
 /*
@@ -119,8 +145,8 @@ VD_MMU_ALWAYS_INLINE void vd_mmu_format_read(const struct vd_mmu_format *format,
 					     const struct vd_mmu_top *top, uint64_t entry,
 					     unsigned level, uint64_t gpa, struct vd_mmu_leaf *leaf)
 {
-	uint64_t size = vd_mmu_format_size(format, level);
-	uint64_t address = format->address(entry, level) + (gpa & (size - 1));
+	uint64_t size = vd_mmu_format_span(format, entry, level);
+	uint64_t address = (format->address(entry, level) & ~(size - 1)) + (gpa & (size - 1));
 	unsigned unused = 64 - format->output_bits;
 	int64_t distance = (int64_t)(address << unused) >> unused;
 	struct vd_mmu_attributes attributes;
@@ -134,6 +160,20 @@ VD_MMU_ALWAYS_INLINE void vd_mmu_format_read(const struct vd_mmu_format *format,
 	leaf->accessed = attributes.accessed;
 	leaf->dirty = attributes.dirty;
 	leaf->device = attributes.device;
+}
+
+/* What @fill is made of; always inlined, like the walk below. */
+VD_MMU_ALWAYS_INLINE void vd_mmu_format_fill(const struct vd_mmu_format *format,
+					     vd_mmu_entry *entries, unsigned count,
+					     uint64_t address,
+					     const struct vd_mmu_attributes *attributes,
+					     unsigned level)
+{
+	for (unsigned i = 0; i < count; i++) {
+		atomic_store_explicit(&entries[i], format->leaf_entry(address, attributes, level),
+				      memory_order_release);
+		address += vd_mmu_format_size(format, level);
+	}
 }
 
 /*

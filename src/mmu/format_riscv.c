@@ -63,6 +63,13 @@ static inline enum vd_mmu_entry_kind riscv_kind(uint64_t entry, unsigned level)
 	return VD_MMU_LEAF;
 }
 
+/* W without R is reserved; execute-only exists. */
+static inline bool riscv_can(const struct vd_mmu_attributes *attributes, unsigned level)
+{
+	(void)level;
+	return attributes->access && (attributes->access & (VD_READ | VD_WRITE)) != VD_WRITE;
+}
+
 static inline uint64_t riscv_table_entry(uint64_t address, unsigned level)
 {
 	(void)level;
@@ -75,8 +82,8 @@ static inline uint64_t riscv_leaf_entry(uint64_t address,
 	uint64_t entry = address >> PAGE_SHIFT << PTE_PPN_SHIFT | PTE_V | PTE_U;
 
 	(void)level;
-	if (attributes->access & (VD_READ | VD_WRITE))
-		entry |= PTE_R; /* W without R is reserved */
+	if (attributes->access & VD_READ)
+		entry |= PTE_R;
 	if (attributes->access & VD_WRITE)
 		entry |= PTE_W;
 	if (attributes->access & VD_EXECUTE)
@@ -141,11 +148,12 @@ static inline uint64_t riscv_write_protected(uint64_t entry, unsigned level)
 
 /* Leaves larger than 1 GiB exist in the architecture, but no host memory is aligned for them. */
 #define RISCV_SHAPE(label, count)                                                                  \
-	.name = label, .levels = count, .block_level = 2,                                          \
+	.name = label, .flags = VD_MMU_FORMAT_ACCESSED | VD_MMU_FORMAT_DIRTY, .levels = count,     \
+	.block_level = 2,                                                                          \
 	.input_bits = PAGE_SHIFT + INDEX_BITS * count + 2, .output_bits = 56,                      \
 	.shift = {12, 21, 30, count > 3 ? 39 : 0, count > 4 ? 48 : 0},                             \
 	.bits = {9, 9, count == 3 ? 11 : 9, count == 4 ? 11 : 9, 11}, .kind = riscv_kind,          \
-	.table_entry = riscv_table_entry, .leaf_entry = riscv_leaf_entry,                          \
+	.can = riscv_can, .table_entry = riscv_table_entry, .leaf_entry = riscv_leaf_entry,                          \
 	.address = riscv_address, .attributes = riscv_attributes, .allows = riscv_allows,          \
 	.used = riscv_used, .aged = riscv_aged, .write_protected = riscv_write_protected
 
@@ -161,8 +169,15 @@ static inline uint64_t riscv_write_protected(uint64_t entry, unsigned level)
                                                                                                    \
 		return vd_mmu_format_walk(&shape, top, gpa, access, leaf);                         \
 	}                                                                                          \
+	static void id##_fill(vd_mmu_entry *entries, unsigned count_, uint64_t address,            \
+			      const struct vd_mmu_attributes *attributes, unsigned level)          \
+	{                                                                                          \
+		static const struct vd_mmu_format shape = {RISCV_SHAPE(label, count)};             \
+                                                                                                   \
+		vd_mmu_format_fill(&shape, entries, count_, address, attributes, level);           \
+	}                                                                                          \
 	const struct vd_mmu_format vd_mmu_format_##id = {RISCV_SHAPE(label, count),                \
-							 .walk = id##_walk}
+							 .fill = id##_fill, .walk = id##_walk}
 
 RISCV_FORMAT(sv39x4, "Sv39x4", 3);
 RISCV_FORMAT(sv48x4, "Sv48x4", 4);

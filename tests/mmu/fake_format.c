@@ -42,6 +42,12 @@ static enum vd_mmu_entry_kind fake_kind(uint64_t entry, unsigned level)
 	return level ? VD_MMU_TABLE : VD_MMU_MALFORMED;
 }
 
+static bool fake_can(const struct vd_mmu_attributes *attributes, unsigned level)
+{
+	(void)level;
+	return attributes->access != 0;
+}
+
 static uint64_t fake_table_entry(uint64_t address, unsigned level)
 {
 	return seal(address >> 7 << ADDRESS_SHIFT | TABLE | VALID, level);
@@ -96,6 +102,12 @@ static uint64_t fake_write_protected(uint64_t entry, unsigned level)
 	return seal(open(entry, level) & ~((uint64_t)VD_WRITE << ACCESS_SHIFT | DIRTY), level);
 }
 
+static void fake_fill(vd_mmu_entry *entries, unsigned count, uint64_t address,
+		      const struct vd_mmu_attributes *attributes, unsigned level)
+{
+	vd_mmu_format_fill(&fake_format, entries, count, address, attributes, level);
+}
+
 static int fake_walk(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,
 		     struct vd_mmu_leaf *leaf)
 {
@@ -104,6 +116,7 @@ static int fake_walk(const struct vd_mmu_top *top, uint64_t gpa, unsigned access
 
 const struct vd_mmu_format fake_format = {
 	.name = "fake",
+	.flags = VD_MMU_FORMAT_ACCESSED | VD_MMU_FORMAT_DIRTY,
 	.levels = 4,
 	.block_level = 2,
 	.input_bits = 41,
@@ -111,6 +124,7 @@ const struct vd_mmu_format fake_format = {
 	.shift = {12, 20, 29, 37},
 	.bits = {8, 9, 8, 4},
 	.kind = fake_kind,
+	.can = fake_can,
 	.table_entry = fake_table_entry,
 	.leaf_entry = fake_leaf_entry,
 	.address = fake_address,
@@ -119,5 +133,6 @@ const struct vd_mmu_format fake_format = {
 	.used = fake_used,
 	.aged = fake_aged,
 	.write_protected = fake_write_protected,
+	.fill = fake_fill,
 	.walk = fake_walk,
 };
