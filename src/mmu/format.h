@@ -160,6 +160,8 @@ VD_MMU_ALWAYS_INLINE void vd_mmu_format_read(const struct vd_mmu_format *format,
 	leaf->accessed = attributes.accessed;
 	leaf->dirty = attributes.dirty;
 	leaf->device = attributes.device;
+	leaf->user = attributes.user;
+	leaf->global = attributes.global;
 }
 
 /* What @fill is made of; always inlined, like the walk below. */
@@ -215,5 +217,28 @@ VD_MMU_ALWAYS_INLINE int vd_mmu_format_walk(const struct vd_mmu_format *format,
 		return 0;
 	}
 }
+
+/*
+ * Defines format @symbol from the initializers of its shape. The walk and the fill get a copy of
+ * their own: a public symbol of a shared library may be interposed, so the compiler must not fold
+ * what it holds.
+ */
+#define VD_MMU_FORMAT_DEFINE(symbol, ...)                                                          \
+	static int symbol##_walk(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,      \
+				 struct vd_mmu_leaf *leaf)                                         \
+	{                                                                                          \
+		static const struct vd_mmu_format shape = {__VA_ARGS__};                           \
+                                                                                                   \
+		return vd_mmu_format_walk(&shape, top, gpa, access, leaf);                         \
+	}                                                                                          \
+	static void symbol##_fill(vd_mmu_entry *entries, unsigned count, uint64_t address,         \
+				  const struct vd_mmu_attributes *attributes, unsigned level)      \
+	{                                                                                          \
+		static const struct vd_mmu_format shape = {__VA_ARGS__};                           \
+                                                                                                   \
+		vd_mmu_format_fill(&shape, entries, count, address, attributes, level);            \
+	}                                                                                          \
+	const struct vd_mmu_format symbol = {__VA_ARGS__, .fill = symbol##_fill,                   \
+					     .walk = symbol##_walk}
 
 #endif

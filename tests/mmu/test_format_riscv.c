@@ -75,7 +75,14 @@ static void reserved_encodings_are_malformed(void **state)
 		{0x03, 0, VD_MMU_MALFORMED},		     /* U clear: not for a guest */
 		{0x13 | UINT64_C(1) << 54, 0, VD_MMU_MALFORMED},
 		{0x13 | UINT64_C(1) << 60, 0, VD_MMU_MALFORMED},
-		{0x13 | UINT64_C(1) << 63, 0, VD_MMU_MALFORMED}, /* N without Svnapot */
+		{0x13 | UINT64_C(1) << 63, 0, VD_MMU_MALFORMED}, /* NAPOT of no size */
+		{0x2013 | UINT64_C(1) << 63, 0, VD_MMU_LEAF},	     /* of 64 KiB */
+		{0x6013 | UINT64_C(1) << 63, 0, VD_MMU_LEAF},
+		{0x2413 | UINT64_C(1) << 63, 0, VD_MMU_MALFORMED},
+		{0x3013 | UINT64_C(1) << 63, 0, VD_MMU_MALFORMED},
+		{0x4013 | UINT64_C(1) << 63, 0, VD_MMU_MALFORMED},
+		{0x13 | UINT64_C(1) << 63, 1, VD_MMU_MALFORMED}, /* NAPOT of a block */
+		{0x01 | UINT64_C(1) << 63, 1, VD_MMU_MALFORMED}, /* N in a pointer */
 		{0x13 | UINT64_C(3) << 61, 0, VD_MMU_MALFORMED}, /* PBMT 3 */
 		{0x13 | UINT64_C(2) << 61, 0, VD_MMU_LEAF},
 		{0x13 | 1 << 10, 0, VD_MMU_LEAF},
@@ -155,6 +162,55 @@ static void round_trips(void **state)
 	}
 }
 
+/* A first stage: 9 bits a level, leaves that are not the user's, and global ones. */
+static void first_stage_has_user_and_global(void **state)
+{
+	static const struct vd_mmu_format *const first[] = {
+		&vd_mmu_format_sv39, &vd_mmu_format_sv48, &vd_mmu_format_sv57};
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		const struct vd_mmu_format *f = first[i];
+		struct vd_mmu_attributes attributes = {.access = VD_READ};
+
+		assert_int_equal(f->levels, 3 + i);
+		assert_int_equal(f->input_bits, 39 + 9 * i);
+		assert_true(f->flags & VD_MMU_FORMAT_STAGE1);
+		for (unsigned level = 0; level < f->levels; level++)
+			assert_int_equal(vd_mmu_format_entries(f, level), 512);
+		assert_int_equal(f->kind(0x03, 0), VD_MMU_LEAF);
+		assert_int_equal(f->leaf_entry(0x1000, &attributes, 0), 0x403);
+		attributes.user = true;
+		assert_int_equal(f->leaf_entry(0x1000, &attributes, 0), 0x413);
+		attributes.global = true;
+		assert_int_equal(f->leaf_entry(0x1000, &attributes, 0), 0x433);
+		f->attributes(0x423, 0, &attributes);
+		assert_false(attributes.user);
+		assert_true(attributes.global);
+	}
+	assert_false(sv48x4->flags & VD_MMU_FORMAT_STAGE1);
+}
+
+/* "Svnapot": what each page of a group has is the same entry, and says where the group is. */
+static void groups_of_64_kib(void **state)
+{
+	struct vd_mmu_attributes ram = {.access = VD_READ};
+
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) {
+		uint64_t address = 0x12340000 + 0x1000 * i;
+		uint64_t entry = sv48x4->leaf_entry(address, &ram, 0);
+		uint64_t marked = sv48x4->contiguous_entry(entry, address, 0, true);
+
+		assert_false(sv48x4->is_contiguous(entry, 0));
+		assert_true(sv48x4->is_contiguous(marked, 0));
+		assert_int_equal(marked, 0x80000000048d2013);
+		assert_int_equal(vd_mmu_format_span(sv48x4, marked, 0), 65536);
+		assert_int_equal(sv48x4->address(marked, 0) & ~UINT64_C(0xffff), 0x12340000);
+		assert_int_equal(sv48x4->contiguous_entry(marked, address, 0, false), entry);
+	}
+}
+
 /* A table entry leads to the table it was made from, on either side of the window. */
 static void table_entries_lead_back(void **state)
 {
@@ -179,6 +235,8 @@ int main(void)
 		cmocka_unit_test(has_the_shape_of_the_manual),
 		cmocka_unit_test(reserved_encodings_are_malformed),
 		cmocka_unit_test_teardown(round_trips, test_seed_print),
+		cmocka_unit_test(first_stage_has_user_and_global),
+		cmocka_unit_test(groups_of_64_kib),
 		cmocka_unit_test(table_entries_lead_back),
 	};
 
