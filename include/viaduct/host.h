@@ -290,6 +290,48 @@ struct vd_host_config {
  */
 int vd_host_create(const struct vd_host_config *config, struct vd_host **host,
 		   struct vd_error *error);
+/* ---- physical memory, without a process behind it ---------------------- */
+
+/**
+ * struct vd_physical_range - a piece of the platform's memory map
+ * @start, @length: bytes, multiples of the page; ends at or below 2^56
+ * @kind: VD_PAGE_RESERVED is RAM that nobody else uses, such as a firmware's own
+ * @type: how it is to be mapped; of a device never VD_MEMORY_NORMAL, of all else always
+ * @own: the hypervisor's image, heap and tables: no object is ever made of it
+ */
+struct vd_physical_range {
+	uint64_t start, length;
+	enum vd_page_kind kind;
+	enum vd_memory_type type;
+	bool own;
+};
+
+/**
+ * struct vd_host_physical_config
+ * @env: outlives the host and all its objects
+ * @page_shift: of the smallest granule of the tables to come, 12 to 30
+ * @ranges, @count: the memory map, in any order; copied; at most 1024. Ranges may not overlap, but
+ *	those marked @own: they lie wherever they like, and go before all others
+ */
+struct vd_host_physical_config {
+	const struct vd_env *env;
+	unsigned page_shift;
+	const struct vd_physical_range *ranges;
+	uint32_t count;
+};
+
+/**
+ * vd_host_create_physical() - a host that is the machine: a pfn is a physical address, the window
+ * begins at 0, and nothing is mapped or allocated for an object. Freestanding
+ * Return: 0; -EINVAL page shift, or a range that is empty, misaligned or of a type that does not go
+ * with its kind, or too many of them; -EOVERFLOW a range wraps or ends above 2^56; -EEXIST ranges
+ * overlap; -ENOMEM.
+ */
+int vd_host_create_physical(const struct vd_host_physical_config *config, struct vd_host **host,
+			    struct vd_error *error);
+/** vd_host_is_physical() - whether it came from vd_host_create_physical() */
+bool vd_host_is_physical(const struct vd_host *host);
+
 /**
  * vd_host_destroy() - release listeners, unmap, and drop the reference that vd_host_create() gave
  *
@@ -329,6 +371,7 @@ static inline void *vd_host_pointer(uintptr_t window_base, vd_pfn pfn, unsigned 
 #define VD_HOST_SPARES 2u   /* keep spare frames so that vd_host_object_move() works */
 #define VD_HOST_READ_ONLY 4u /* of imports and private memory: no lookup for writing succeeds */
 #define VD_HOST_ANNOUNCED 8u /* of private memory: changed by vd_host_object_*() only */
+#define VD_HOST_DEVICE 16u   /* of physical ranges: device memory is meant, and nothing else */
 
 /**
  * vd_host_ram_create() - guest RAM in a sealed memfd, mapped into the window at a 1 GiB (if large
@@ -366,6 +409,24 @@ int vd_host_import(struct vd_host *host, const char *name, int fd, uint64_t fd_o
  */
 int vd_host_private(struct vd_host *host, const char *name, void *address, uint64_t size,
 		    unsigned flags, struct vd_host_object **object, struct vd_error *error);
+
+/**
+ * vd_host_physical() - a range of the platform's memory map, of one kind and type, at its own
+ * address
+ * @host: of vd_host_create_physical()
+ * @flags: VD_HOST_DEVICE, VD_HOST_READ_ONLY
+ *
+ * Each reason to refuse has an error of its own. The memory is not claimed: objects may overlap.
+ * Changes (vd_host_object_discard() and the like) answer -EOPNOTSUPP.
+ * Return: 0; -EINVAL no physical host, unknown flags, empty or misaligned; -EOVERFLOW wraps or ends
+ * above 2^56; -EPERM a part is the hypervisor's own; -ENXIO a hole; -EXDEV straddles kinds or types;
+ * -EMEDIUMTYPE device memory, but VD_HOST_DEVICE is not given; -ENODEV the other way round;
+ * -ENOMEM; -ESHUTDOWN.
+ */
+int vd_host_physical(struct vd_host *host, const char *name, uint64_t start, uint64_t length,
+		     unsigned flags, struct vd_host_object **object, struct vd_error *error);
+/** vd_host_object_physical() - where a physical range begins; of all other objects UINT64_MAX */
+uint64_t vd_host_object_physical(const struct vd_host_object *object);
 
 /** vd_host_object_get() - one more reference. Lock-free. Return: @object */
 struct vd_host_object *vd_host_object_get(struct vd_host_object *object);

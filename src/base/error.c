@@ -4,7 +4,6 @@
  * must run on bare metal can say what went wrong in the same words.
  */
 #include <stdarg.h>
-#include <string.h>
 
 #include <viaduct/base.h>
 

@@ -16,6 +16,8 @@ static int check_range(const struct vd_host_object *object, uint64_t offset, uin
 {
 	uint64_t mask = (UINT64_C(1) << object->granule_shift) - 1;
 
+	if (vd_host_is_physical(object->host))
+		return -EOPNOTSUPP;
 	if (length == 0 || (offset | length) & mask)
 		return -EINVAL;
 	if (offset > object->size || length > object->size - offset)
@@ -31,37 +33,6 @@ static uint64_t page_of(const struct vd_host_object *object, uint64_t offset)
 static uint64_t bytes_of(const struct vd_host_object *object, uint64_t pages)
 {
 	return pages << object->host->page_shift;
-}
-
-/*
- * When nobody listens, that costs a load and a branch: the question is asked again under the lock,
- * and who came to listen after that passes through the lock before it looks anything up.
- */
-int change_begin(struct vd_host_object *object, const struct vd_invalidation *event, bool *told)
-{
-	struct vd_host *host = object->host;
-	int result;
-
-	*told = vd_notifier_armed(&host->notifier);
-	for (;;) {
-		result = *told ? vd_notifier_start(&host->notifier, event) : 0;
-		if (result)
-			return result;
-		host->env->lock(host->env, object->lock);
-		if (*told || !vd_notifier_armed(&host->notifier))
-			return 0;
-		host->env->unlock(host->env, object->lock);
-		*told = true;
-	}
-}
-
-void change_end(struct vd_host_object *object, const struct vd_invalidation *event, bool told)
-{
-	struct vd_host *host = object->host;
-
-	host->env->unlock(host->env, object->lock);
-	if (told)
-		vd_notifier_end(&host->notifier, event);
 }
 
 static int run_change(struct vd_host_object *object, const struct vd_invalidation *event,
@@ -95,7 +66,7 @@ static int discard_private(struct vd_host_object *object, uint64_t page, uint64_
 {
 	char *address = (char *)atomic_load_explicit(&object->address, memory_order_relaxed);
 
-	if (!address)
+	if (address == (char *)ADDRESS_NONE)
 		return -EFAULT;
 	/* nothing else is left to be invalid but that it is locked */
 	if (madvise(address + bytes_of(object, page), bytes_of(object, count), MADV_DONTNEED))
@@ -187,9 +158,9 @@ static int protect_frames(struct vd_host_object *object, uint64_t frame, uint64_
 	/* the host's lock: the window is not unmapped meanwhile */
 	host->env->lock(host->env, &host->lock);
 	address = atomic_load_explicit(&object->address, memory_order_relaxed);
-	address += address ? bytes_of(object, frame) : 0;
-	if (address && mprotect((void *)address, bytes_of(object, count),
-				PROT_READ | (writable ? PROT_WRITE : 0)))
+	if (address != ADDRESS_NONE &&
+	    mprotect((void *)(address + bytes_of(object, frame)), bytes_of(object, count),
+		     PROT_READ | (writable ? PROT_WRITE : 0)))
 		result = -errno;
 	host->env->unlock(host->env, &host->lock);
 	return result;
@@ -401,7 +372,7 @@ static int change_restore(struct vd_host_object *object, uint64_t page, uint64_t
 	/* the host's lock: the window is not unmapped meanwhile */
 	host->env->lock(host->env, &host->lock);
 	address = atomic_load_explicit(&object->address, memory_order_relaxed);
-	if (!address)
+	if (address == ADDRESS_NONE)
 		result = -EFAULT;
 	else if (mmap((void *)(address + bytes_of(object, page)), bytes_of(object, count),
 		      protection, MAP_SHARED | MAP_FIXED, object->fd,
@@ -466,7 +437,7 @@ int vd_host_object_resident(const struct vd_host_object *object, uint64_t offset
 	int result = check_range(object, offset, length);
 
 	*bytes = 0;
-	if (!result && !address)
+	if (!result && address == ADDRESS_NONE)
 		result = -EFAULT;
 	while (!result && count) {
 		uint64_t run = pages_run(object, page, count);

@@ -11,11 +11,6 @@
 
 #include "host/object.h"
 
-static bool may_change_unannounced(const struct vd_host_object *object)
-{
-	return object->private && !(object->flags & VD_HOST_ANNOUNCED);
-}
-
 /* ---- edges, lock held ------------------------------------------------ */
 
 /* How many edges lie at or below the address. The count there is that of the last of them. */
@@ -181,15 +176,13 @@ static int report(const struct vd_host_object *object, uint64_t length, int resu
 			    (unsigned long)(limit.rlim_cur >> 10));
 }
 
-int vd_host_object_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
-			struct vd_error *error)
+int hosted_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
+		struct vd_error *error)
 {
 	struct vd_host *host = object->host;
 	uint64_t mask = (UINT64_C(1) << host->page_shift) - 1;
 	int result;
 
-	if (!may_change_unannounced(object))
-		return 0;
 	if (length == 0 || (offset | length) & mask)
 		return vd_error_set(error, -EINVAL, "%s: not whole pages", object->name);
 	if (offset > object->size || length > object->size - offset)
@@ -200,13 +193,11 @@ int vd_host_object_hold(struct vd_host_object *object, uint64_t offset, uint64_t
 	return result ? report(object, length, result, error) : 0;
 }
 
-void vd_host_object_unhold(struct vd_host_object *object, uint64_t offset, uint64_t length)
+void hosted_unhold(struct vd_host_object *object, uint64_t offset, uint64_t length)
 {
 	struct vd_host *host = object->host;
 	uintptr_t start = object->home + offset, end = start + length;
 
-	if (!may_change_unannounced(object))
-		return;
 	host->env->lock(host->env, &host->holds.lock);
 	if (!host->holds.closed) {
 		vd_assert(host->holds.ranges);

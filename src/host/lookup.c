@@ -24,7 +24,7 @@ int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, 
 	/* acquire: pairs with the store that empties the object */
 	address = atomic_load_explicit(&object->address, memory_order_acquire);
 	size = object_present(object);
-	if (!address || offset >= size)
+	if (address == ADDRESS_NONE || offset >= size)
 		return -EFAULT;
 	state = pages_get(object, index);
 	if (access & VD_WRITE && (object->flags & VD_HOST_READ_ONLY || state.read_only))

@@ -11,96 +11,13 @@
 
 #define HUGE_SHIFT 21u
 
-static void copy_name(char *to, size_t room, const char *from)
-{
-	size_t i = 0;
-
-	for (; from && from[i] && i + 1 < room; i++)
-		to[i] = from[i];
-	to[i] = '\0';
-}
-
 static int check_size(const struct vd_host *host, uint64_t size, unsigned granule_shift,
 		      const char *name, struct vd_error *error)
 {
-	/* frames are counted in 32 bits */
-	uint64_t limit = UINT64_C(1) << (31 + host->page_shift);
-
-	if (size == 0 || size & ((UINT64_C(1) << granule_shift) - 1) || size > limit)
-		return vd_error_set(error, -EINVAL,
-				    "%s: size 0x%lx is not a multiple of 0x%lx between 1 and 0x%lx",
-				    name, (unsigned long)size, 1ul << granule_shift,
-				    (unsigned long)limit);
-	return 0;
-}
-
-/* The bare object: on no list, with nothing mapped. */
-static struct vd_host_object *object_new(struct vd_host *host, const char *name, uint64_t size,
-					 unsigned flags)
-{
-	struct vd_host_object *object =
-		vd_env_allocate(host->env, "host.object", sizeof(*object),
-				_Alignof(struct vd_host_object));
-
-	if (!object)
-		return NULL;
-	copy_name(object->name, sizeof(object->name), name);
-	object->host = host;
-	object->size = size;
-	object->pages = size >> host->page_shift;
-	object->frames = object->pages;
-	object->kind = VD_PAGE_RAM;
-	object->type = VD_MEMORY_NORMAL;
-	object->flags = flags;
-	object->granule_shift = host->page_shift;
-	object->fd = -1;
-	atomic_init(&object->references, 1);
-	/* relaxed: any lock will do */
-	object->lock = &host->change_locks[atomic_fetch_add_explicit(&host->objects_made, 1,
-								     memory_order_relaxed) %
-					   CHANGE_LOCKS];
-	vd_host_get(host);
-	return object;
-}
-
-static void object_free(struct vd_host_object *object)
-{
-	struct vd_host *host = object->host;
-
-	if (object->fd >= 0)
-		close(object->fd);
-	pages_free(object);
-	host->env->release(host->env, object, sizeof(*object));
-	vd_host_put(host);
-}
-
-static void free_deferred(struct vd_deferred *item)
-{
-	object_free((struct vd_host_object *)((char *)item -
-					      offsetof(struct vd_host_object, deferred)));
-}
-
-/*
- * The commit of every way to make an object. Return: 0, or -ESHUTDOWN: then whoever destroyed the
- * host has given the object's range back.
- */
-static int object_publish(struct vd_host_object *object, uintptr_t address)
-{
-	struct vd_host *host = object->host;
-	bool destroyed;
-
-	atomic_init(&object->address, address);
-	host->env->lock(host->env, &host->lock);
-	destroyed = host->destroyed;
-	if (!destroyed) {
-		object->next = host->objects;
-		object->link = &host->objects;
-		if (object->next)
-			object->next->link = &object->next;
-		host->objects = object;
-	}
-	host->env->unlock(host->env, &host->lock);
-	return destroyed ? -ESHUTDOWN : 0;
+	if (vd_host_is_physical(host))
+		return vd_error_set(error, -EINVAL, "%s: a physical host has physical ranges only",
+				    name);
+	return object_check_size(host, size, granule_shift, name, error);
 }
 
 /*
@@ -367,95 +284,13 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 	return 0;
 }
 
-/* ---- references ------------------------------------------------------ */
+/* ---- the descriptor --------------------------------------------------- */
 
-struct vd_host_object *vd_host_object_get(struct vd_host_object *object)
-{
-	atomic_fetch_add_explicit(&object->references, 1, memory_order_relaxed);
-	return object;
-}
-
-/* Every mirror drops the object; then lookups find nothing. */
-static int object_empty(struct vd_host_object *object)
-{
-	struct vd_invalidation event = {.object = object, .length = object->size,
-					.blockable = true, .reason = VD_INVALIDATE_UNMAP};
-	bool told;
-	int result = change_begin(object, &event, &told);
-
-	if (result)
-		return result;
-	/* release: pairs with vd_host_object_lookup() */
-	atomic_store_explicit(&object->address, 0, memory_order_release);
-	change_end(object, &event, told);
-	return 0;
-}
-
-/*
- * Takes the object off the host's list, unless its memory is @used: by a device that still writes
- * there, say. That must not be used for anything else as long as the host is there.
- */
-static bool object_withdraw(struct vd_host_object *object, bool used)
-{
-	struct vd_host *host = object->host;
-
-	host->env->lock(host->env, &host->lock);
-	object->abandoned = used && !host->destroyed;
-	if (!object->abandoned) {
-		*object->link = object->next;
-		if (object->next)
-			object->next->link = object->link;
-	}
-	used = object->abandoned;
-	host->env->unlock(host->env, &host->lock);
-	return !used;
-}
-
-void vd_host_object_put(struct vd_host_object *object)
-{
-	struct vd_host *host;
-
-	/* acq_rel: the last one sees what all others did before they let go */
-	if (!object ||
-	    atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) != 1)
-		return;
-	host = vd_host_get(object->host);
-	if (!object_withdraw(object, object_empty(object) != 0)) {
-		if (host->env->log)
-			host->env->log(host->env, VD_LOG_ERROR,
-				       "host: memory still in use is kept until the host goes");
-		vd_host_put(host);
-		return;
-	}
-	if (object->range)
-		window_release(host, object->range);
-	/* a lookup that began before may still read the page state */
-	host->env->defer(host->env, &object->deferred, free_deferred);
-	vd_host_put(host);
-}
-
-void object_free_abandoned(struct vd_host *host)
-{
-	struct vd_host_object *object, *next;
-
-	for (object = host->objects; object; object = next) {
-		next = object->next;
-		if (!object->abandoned)
-			continue;
-		*object->link = next;
-		if (next)
-			next->link = object->link;
-		object_free(object);
-	}
-}
-
-uint64_t object_present(const struct vd_host_object *object)
+uint64_t hosted_present(const struct vd_host_object *object)
 {
 	struct stat status;
 	uint64_t end;
 
-	if (!object->truncatable)
-		return object->size;
 	if (fstat(object->fd, &status) || (uint64_t)status.st_size <= object->fd_offset)
 		return 0;
 	/* the kernel maps the file's last page whole */
@@ -465,25 +300,26 @@ uint64_t object_present(const struct vd_host_object *object)
 	return end < object->size ? end : object->size;
 }
 
-uint64_t vd_host_object_size(const struct vd_host_object *object)
+static void close_object(struct vd_host_object *object)
 {
-	return object->size;
+	if (object->fd >= 0)
+		close(object->fd);
 }
 
-enum vd_page_kind vd_host_object_kind(const struct vd_host_object *object)
+static void unmap_object(struct vd_host_object *object)
 {
-	return object->kind;
+	if (object->range)
+		window_release(object->host, object->range);
 }
 
-const char *vd_host_object_name(const struct vd_host_object *object)
-{
-	return object->name;
-}
-
-struct vd_host *vd_host_object_host(const struct vd_host_object *object)
-{
-	return object->host;
-}
+const struct host_backing hosted_backing = {
+	.close_host = hosted_close_host,
+	.close_object = close_object,
+	.unmap = unmap_object,
+	.present = hosted_present,
+	.hold = hosted_hold,
+	.unhold = hosted_unhold,
+};
 
 int vd_host_object_fd(const struct vd_host_object *object)
 {

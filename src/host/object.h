@@ -27,11 +27,39 @@ struct host_holds {
 	bool closed;	 /* the host has been destroyed */
 };
 
+/*
+ * What a hosted host adds to the core, which knows addresses only: NULL for a physical host, whose
+ * memory is just there (physical.c). Any lock of the core may be held, but for close_host().
+ *
+ * @close_host: at the end of the host, when its objects are empty
+ * @close_object: before it is freed
+ * @unmap: gives its range of the window back, after its last reference
+ * @present: bytes still there of an object that its owner may truncate
+ * @hold, @unhold: of private memory
+ */
+struct host_backing {
+	void (*close_host)(struct vd_host *host);
+	void (*close_object)(struct vd_host_object *object);
+	void (*unmap)(struct vd_host_object *object);
+	uint64_t (*present)(const struct vd_host_object *object);
+	int (*hold)(struct vd_host_object *object, uint64_t offset, uint64_t length,
+		    struct vd_error *error);
+	void (*unhold)(struct vd_host_object *object, uint64_t offset, uint64_t length);
+};
+
+/* The platform's memory map: what there is, by address; and after it what of that is our own. */
+struct physical_map {
+	uint32_t room, count, own;
+	struct vd_physical_range ranges[];
+};
+
 /* Locks that objects share: few enough for who comes to listen to pass through all of them. */
 #define CHANGE_LOCKS 16u
 
 struct vd_host {
 	const struct vd_env *env;
+	const struct host_backing *backing;
+	struct physical_map *physical; /* of a physical host */
 	unsigned page_shift;
 	_Atomic uint32_t references; /* the creator's, one an object, and vd_host_get()'s */
 	uintptr_t window_base;
@@ -66,12 +94,15 @@ struct page_table {
 	struct page_chunk *_Atomic chunk[];
 };
 
+/* The address of an object that is empty: 0 is one, of a physical range. */
+#define ADDRESS_NONE UINTPTR_MAX
+
 struct vd_host_object {
 	struct vd_host *host;
 	struct vd_host_object *next; /* of the host's objects */
 	struct vd_host_object **link;
 	_Atomic uint32_t references;
-	_Atomic uintptr_t address; /* of frame 0; 0 when the host has been destroyed */
+	_Atomic uintptr_t address; /* of frame 0; ADDRESS_NONE: the host was destroyed */
 	uint64_t size;
 	uint64_t pages;
 	uint64_t frames; /* pages and spares */
@@ -80,7 +111,7 @@ struct vd_host_object {
 	unsigned flags;
 	unsigned granule_shift; /* of what can be discarded or protected: the page, or a huge one */
 	bool private;		/* used at its own address */
-	uintptr_t home;		/* private: that address */
+	uintptr_t home;		/* that address; of a physical range, where it begins */
 	bool truncatable;	/* its owner may shrink it under us */
 	int fd;
 	uint64_t fd_offset;
@@ -105,10 +136,47 @@ int window_reserve(struct vd_host *host, uint64_t size, struct window_range **ra
 /* Gives a range back and makes it PROT_NONE again; if the kernel cannot, the range stays in use. */
 void window_release(struct vd_host *host, struct window_range *range);
 
-/* object.c: at the end of the host. Lock held, or nobody else there. */
-void object_free_abandoned(struct vd_host *host);
+/* object.c */
+extern const struct host_backing hosted_backing;
 /* Bytes that are still there: a truncation is seen here, or by the fault guard. */
-uint64_t object_present(const struct vd_host_object *object);
+uint64_t hosted_present(const struct vd_host_object *object);
+
+/* hold.c, window.c: of hosted_backing */
+int hosted_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
+		struct vd_error *error);
+void hosted_unhold(struct vd_host_object *object, uint64_t offset, uint64_t length);
+void hosted_close_host(struct vd_host *host);
+
+/* handle.c: what every host and every object has, whatever lies behind it */
+
+/* Locks, chain and the first reference of a host that is otherwise complete. */
+void host_open(struct vd_host *host);
+/* The bare object: on no list, with nothing mapped. Return: NULL without memory. */
+struct vd_host_object *object_new(struct vd_host *host, const char *name, uint64_t size,
+				  unsigned flags);
+void object_free(struct vd_host_object *object);
+int object_check_size(const struct vd_host *host, uint64_t size, unsigned granule_shift,
+		      const char *name, struct vd_error *error);
+/*
+ * The commit of every way to make an object. Return: 0, or -ESHUTDOWN: then whoever destroyed the
+ * host has given the object's range back.
+ */
+int object_publish(struct vd_host_object *object, uintptr_t address);
+
+static inline uint64_t object_present(const struct vd_host_object *object)
+{
+	return object->truncatable ? object->host->backing->present(object) : object->size;
+}
+
+/*
+ * Around a change of an object: tells the mirrors, if there are any, and takes the object's lock.
+ * Return: 0, or what a listener said; then nothing has begun.
+ */
+int change_begin(struct vd_host_object *object, const struct vd_invalidation *event, bool *told);
+void change_end(struct vd_host_object *object, const struct vd_invalidation *event, bool told);
+
+/* physical.c */
+void physical_map_free(const struct vd_env *env, struct physical_map *map);
 
 /* pages.c: state of single pages */
 
@@ -140,15 +208,6 @@ uint64_t pages_written_run(const struct vd_host_object *object, uint64_t page, u
 int spares_prepare(struct vd_host_object *object);
 uint64_t spares_take(struct vd_host_object *object);
 void spares_give(struct vd_host_object *object, uint64_t frame);
-
-/* change.c */
-
-/*
- * Around a change of an object: tells the mirrors, if there are any, and takes the object's lock.
- * Return: 0, or what a listener said; then nothing has begun.
- */
-int change_begin(struct vd_host_object *object, const struct vd_invalidation *event, bool *told);
-void change_end(struct vd_host_object *object, const struct vd_invalidation *event, bool told);
 
 /* hold.c */
 

@@ -63,18 +63,6 @@ static int check_config(const struct vd_host_config *config, struct vd_error *er
 	return 0;
 }
 
-/* Changes that found nobody listening hold one of these: see change_begin(). */
-static void wait_changes(struct vd_notifier *notifier)
-{
-	struct vd_host *host = (struct vd_host *)((char *)notifier -
-						  offsetof(struct vd_host, notifier));
-
-	for (unsigned i = 0; i < CHANGE_LOCKS; i++) {
-		host->env->lock(host->env, &host->change_locks[i]);
-		host->env->unlock(host->env, &host->change_locks[i]);
-	}
-}
-
 int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 		   struct vd_error *error)
 {
@@ -90,7 +78,6 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	host->env = env;
 	host->page_shift = config->page_shift ? config->page_shift
 		: (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
-	atomic_init(&host->references, 1);
 	result = reserve_some_window(host, config->window_size);
 	if (result) {
 		env->release(env, host, sizeof(*host));
@@ -98,62 +85,17 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 				    "cannot reserve address space for guest memory (is there a "
 				    "ulimit -v?)");
 	}
-	env->lock_init(env, &host->lock);
-	env->lock_init(env, &host->holds.lock);
-	for (unsigned i = 0; i < CHANGE_LOCKS; i++)
-		env->lock_init(env, &host->change_locks[i]);
-	vd_notifier_init(&host->notifier, env);
-	host->notifier.wait_changes = wait_changes;
+	host->backing = &hosted_backing;
+	host_open(host);
 	host->guard_slot = guard_add_window(host->window_base, host->window_size);
 	*out = host;
 	return 0;
 }
 
-struct vd_host *vd_host_get(struct vd_host *host)
-{
-	/* relaxed: who adds one has one, so nothing can be missed */
-	atomic_fetch_add_explicit(&host->references, 1, memory_order_relaxed);
-	return host;
-}
-
-void vd_host_put(struct vd_host *host)
-{
-	const struct vd_env *env;
-
-	if (!host)
-		return;
-	env = host->env;
-	/* acq_rel: the last one sees what all others did before they let go */
-	if (atomic_fetch_sub_explicit(&host->references, 1, memory_order_acq_rel) != 1)
-		return;
-	vd_notifier_fini(&host->notifier);
-	for (unsigned i = 0; i < CHANGE_LOCKS; i++)
-		env->lock_destroy(env, &host->change_locks[i]);
-	env->lock_destroy(env, &host->holds.lock);
-	env->lock_destroy(env, &host->lock);
-	env->release(env, host, sizeof(*host));
-}
-
-/* Objects that live on become empty before the window goes. */
-static void empty_objects(struct vd_host *host)
-{
-	host->env->lock(host->env, &host->lock);
-	host->destroyed = true;
-	for (struct vd_host_object *object = host->objects; object; object = object->next)
-		/* release: pairs with vd_host_object_lookup() */
-		atomic_store_explicit(&object->address, 0, memory_order_release);
-	host->env->unlock(host->env, &host->lock);
-}
-
-void vd_host_destroy(struct vd_host *host)
+void hosted_close_host(struct vd_host *host)
 {
 	struct window_range *range;
 
-	if (!host)
-		return;
-	vd_notifier_release(&host->notifier);
-	empty_objects(host);
-	host->env->synchronize(host->env);
 	holds_close(host);
 	guard_remove_window(host->guard_slot);
 	munmap((void *)host->window_base, host->window_size);
@@ -162,29 +104,7 @@ void vd_host_destroy(struct vd_host *host)
 		host->ranges = range->next;
 		host->env->release(host->env, range, sizeof(*range));
 	}
-	object_free_abandoned(host);
 	host->env->unlock(host->env, &host->lock);
-	vd_host_put(host);
-}
-
-const struct vd_env *vd_host_env(const struct vd_host *host)
-{
-	return host->env;
-}
-
-unsigned vd_host_page_shift(const struct vd_host *host)
-{
-	return host->page_shift;
-}
-
-struct vd_notifier *vd_host_notifier(struct vd_host *host)
-{
-	return &host->notifier;
-}
-
-uintptr_t vd_host_window_base(const struct vd_host *host)
-{
-	return host->window_base;
 }
 
 /* ---- ranges of the window -------------------------------------------- */
