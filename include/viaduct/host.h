@@ -419,8 +419,8 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
  * Each reason to refuse has an error of its own. The memory is not claimed: objects may overlap.
  * Changes (vd_host_object_discard() and the like) answer -EOPNOTSUPP.
  * Return: 0; -EINVAL no physical host, unknown flags, empty or misaligned; -EOVERFLOW wraps or ends
- * above 2^56; -EPERM a part is the hypervisor's own; -ENXIO a hole; -EXDEV straddles kinds or types;
- * -EMEDIUMTYPE device memory, but VD_HOST_DEVICE is not given; -ENODEV the other way round;
+ * above 2^56; -EPERM a part is the hypervisor's own; -ENXIO a hole; -EXDEV straddles kinds or
+ * types; -EMEDIUMTYPE device memory, but VD_HOST_DEVICE is not given; -ENODEV the other way round;
  * -ENOMEM; -ESHUTDOWN.
  */
 int vd_host_physical(struct vd_host *host, const char *name, uint64_t start, uint64_t length,

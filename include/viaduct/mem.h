@@ -35,8 +35,12 @@ extern "C" {
 
 struct vd_mem;
 
-/** VD_MEM_SLOTS_MAX - slots a space can hold */
+/** VD_MEM_SLOTS_MAX - slots a space can hold, private ones not counted */
 #define VD_MEM_SLOTS_MAX 32768u
+/** VD_MEM_PRIVATE_SLOTS_MAX - private slots a space can hold beside them */
+#define VD_MEM_PRIVATE_SLOTS_MAX 1024u
+/** VD_MEM_PRIVATE_ID - set in the ids of private slots: an id space of their own */
+#define VD_MEM_PRIVATE_ID (1u << 31)
 
 /**
  * enum vd_slot_kind - what an access to a slot means
@@ -72,6 +76,9 @@ struct vd_trap_ops {
  * @ops, @context: of a trap slot; they outlive it
  * @reason: of a trap slot: why, in words, for people; a string that outlives the slot
  * @name: for people; a string that outlives the slot, or NULL
+ * @is_private: the VMM's own (an internal VM's memory, say), with an id of the private space: user
+ *	calls neither list, count, move, log nor remove it, and it spends none of their slots.
+ *	Lookups, copies and events find it as any other
  */
 struct vd_slot_config {
 	vd_gpa base;
@@ -84,6 +91,7 @@ struct vd_slot_config {
 	void *context;
 	const char *reason;
 	const char *name;
+	bool is_private;
 };
 
 /**
@@ -109,17 +117,20 @@ struct vd_slot {
  * @page_shift: 0 for the host's; at least that, at most 30
  * @address_bits: guest physical; slots must end at or below 2^address_bits. 0 for 50 (Sv48x4,
  *	RISC-V privileged manual, "Hypervisor Extension"); at most 63
+ * @internal: there is no process behind this guest: see vd_mem_is_internal()
  */
 struct vd_mem_config {
 	const struct vd_env *env;
 	struct vd_host *host;
 	unsigned page_shift;
 	unsigned address_bits;
+	bool internal;
 };
 
 /**
  * vd_mem_create() - an empty space that listens to its host
- * Return: 0; -EINVAL page shift or address bits; -ENOMEM; -ESHUTDOWN the host was released.
+ * Return: 0; -EINVAL page shift or address bits, or internal over a host that is not physical;
+ *	-ENOMEM; -ESHUTDOWN the host was released.
  */
 int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **mem, struct vd_error *error);
 
@@ -139,6 +150,14 @@ const struct vd_env *vd_mem_env(const struct vd_mem *mem);
 struct vd_host *vd_mem_host(const struct vd_mem *mem);
 /** vd_mem_page_shift() - of the guest's pages */
 unsigned vd_mem_page_shift(const struct vd_mem *mem);
+/**
+ * vd_mem_is_internal() - whether the guest has no process address space behind it
+ *
+ * The memory of such a guest is physical memory at its own address (IPA = PA), in slots over a
+ * physical host (vd_host_physical()) that are added by the same calls as any; nothing is emulated
+ * for it, so it has no traps. Its tables are filled up front: see vd_internal_create() in mmu.h.
+ */
+bool vd_mem_is_internal(const struct vd_mem *mem);
 /** vd_mem_notifier() - the chain with guest physical ranges; its events have no object */
 struct vd_notifier *vd_mem_notifier(struct vd_mem *mem);
 
@@ -165,7 +184,8 @@ int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **update);
  * Return: 0; -EINVAL empty, misaligned, or members that do not go with its kind; -EOVERFLOW wraps
  *	or exceeds the address bits; -EXDEV memory of another host; -ERANGE not inside the object;
  *	-EEXIST overlaps a slot; -ENOSPC too many slots; -EPERM memory that must be locked cannot
- *	be; -ENOMEM, that as well.
+ *	be; -ENOMEM, that as well; of an internal guest: -EADDRNOTAVAIL another address than its
+ *	memory's own; -EOPNOTSUPP a trap.
  */
 int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *slot, uint32_t *id,
 	       struct vd_error *error);
@@ -201,6 +221,12 @@ int vd_mem_move(struct vd_mem_update *update, uint32_t id, vd_gpa base, struct v
  */
 void vd_mem_commit(struct vd_mem_update *update);
 
+/**
+ * vd_mem_remove_private() - remove a private slot, in an update, as vd_mem_remove() does others
+ * Return: 0; -ENOENT no such slot, a user's, or removed in this update already.
+ */
+int vd_mem_remove_private(struct vd_mem_update *update, uint32_t id);
+
 /** vd_mem_abort() - forget all changes of the update */
 void vd_mem_abort(struct vd_mem_update *update);
 
@@ -229,7 +255,7 @@ struct vd_mem_hint {
 const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct vd_mem_hint *hint);
 
 /**
- * vd_mem_each() - call @fn for every slot of one set, by ascending address
+ * vd_mem_each() - call @fn for every slot of one set but private ones, by ascending address
  *
  * In a read section that it enters itself: @fn neither sleeps nor changes slots. Stops when it
  * returns non-zero.
@@ -245,8 +271,10 @@ int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct 
  */
 uint64_t vd_mem_generation(const struct vd_mem *mem);
 
-/** vd_mem_slot_count() - slots of the current set */
+/** vd_mem_slot_count() - slots of the current set, private ones not counted */
 size_t vd_mem_slot_count(const struct vd_mem *mem);
+/** vd_mem_private_count() - private slots of the current set */
+size_t vd_mem_private_count(const struct vd_mem *mem);
 
 /**
  * struct vd_mem_page - gfn_to_pfn's answer

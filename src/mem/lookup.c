@@ -36,18 +36,31 @@ int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct 
 	env->read_enter(env);
 	snapshot = vd_mem_current(mem);
 	for (i = 0; i < snapshot->count && !r; i++)
-		r = fn(context, &snapshot->entries[i].slot->shown);
+		if (!snapshot->entries[i].slot->shown.config.is_private)
+			r = fn(context, &snapshot->entries[i].slot->shown);
 	env->read_leave(env);
 	return r;
 }
 
-size_t vd_mem_slot_count(const struct vd_mem *mem)
+static size_t count_slots(const struct vd_mem *mem, bool private)
 {
 	const struct vd_env *env = mem->env;
+	const struct vd_mem_snapshot *snapshot;
 	size_t count;
 
 	env->read_enter(env);
-	count = vd_mem_current(mem)->count;
+	snapshot = vd_mem_current(mem);
+	count = private ? snapshot->private_count : snapshot->count - snapshot->private_count;
 	env->read_leave(env);
 	return count;
+}
+
+size_t vd_mem_slot_count(const struct vd_mem *mem)
+{
+	return count_slots(mem, false);
+}
+
+size_t vd_mem_private_count(const struct vd_mem *mem)
+{
+	return count_slots(mem, true);
 }

@@ -80,6 +80,7 @@ static void append_slot(struct vd_mem_snapshot *s, struct vd_mem_slot *slot)
 {
 	uint32_t i = s->count++;
 
+	s->private_count += slot->shown.config.is_private;
 	s->starts[i] = slot->shown.config.base.value;
 	s->entries[i] = (struct vd_mem_entry){ vd_slot_last(&slot->shown), slot };
 }

@@ -52,6 +52,7 @@ struct vd_mem_snapshot {
 	size_t bytes;
 	uint64_t generation;
 	uint32_t count, capacity;
+	uint32_t private_count; /* of these */
 	uint32_t mapping_count;
 	/* The slot that is larger than all others together: most guests have one. Size 0: none. */
 	uint64_t main_base, main_size;

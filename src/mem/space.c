@@ -16,6 +16,8 @@ static int check_config(const struct vd_mem_config *config, struct vd_error *err
 	if (config->address_bits > ADDRESS_BITS_MAX)
 		return vd_error_set(error, -EINVAL, "%u guest address bits; at most %u",
 				    config->address_bits, ADDRESS_BITS_MAX);
+	if (config->internal && !vd_host_is_physical(config->host))
+		return vd_error_set(error, -EINVAL, "an internal guest needs a physical host");
 	return 0;
 }
 
@@ -41,6 +43,7 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struc
 	mem->host_page_shift = vd_host_page_shift(config->host);
 	mem->page_shift = config->page_shift ? config->page_shift : mem->host_page_shift;
 	mem->address_bits = config->address_bits ? config->address_bits : ADDRESS_BITS_DEFAULT;
+	mem->internal = config->internal;
 	mem->update.mem = mem;
 	mem->host_listener.ops = &vd_mem_host_listener_ops;
 	atomic_init(&mem->snapshot, empty);
@@ -72,6 +75,11 @@ void vd_slot_destroy(struct vd_mem *mem, struct vd_mem_slot *slot)
 	env->release(env, slot, sizeof(*slot));
 }
 
+static void ids_free(const struct vd_env *env, struct vd_mem_ids *ids)
+{
+	env->release(env, ids->slots, ids->room * sizeof(*ids->slots));
+}
+
 void vd_mem_destroy(struct vd_mem *mem)
 {
 	const struct vd_env *env;
@@ -91,7 +99,8 @@ void vd_mem_destroy(struct vd_mem *mem)
 		vd_slot_destroy(mem, snapshot->entries[i].slot);
 	vd_snapshot_free(snapshot);
 	vd_notifier_fini(&mem->notifier);
-	env->release(env, mem->by_id, mem->id_room * sizeof(struct vd_mem_slot *));
+	ids_free(env, &mem->ids);
+	ids_free(env, &mem->private_ids);
 	env->lock_destroy(env, &mem->update_lock);
 	env->lock_destroy(env, &mem->gate.lock);
 	vd_host_put(mem->host);
@@ -111,6 +120,11 @@ struct vd_host *vd_mem_host(const struct vd_mem *mem)
 unsigned vd_mem_page_shift(const struct vd_mem *mem)
 {
 	return mem->page_shift;
+}
+
+bool vd_mem_is_internal(const struct vd_mem *mem)
+{
+	return mem->internal;
 }
 
 struct vd_notifier *vd_mem_notifier(struct vd_mem *mem)

@@ -14,6 +14,13 @@ struct vd_mem_update {
 	uint32_t added_count, added_room;
 	uint32_t mapped_count, mapped_room;
 	uint32_t leaving_count;
+	int32_t private_change; /* private slots added, less those that leave */
+};
+
+/* Ids of a kind, under the update lock: an id is an index, 0 is none. */
+struct vd_mem_ids {
+	struct vd_mem_slot **slots;
+	uint32_t room, cursor;
 };
 
 /*
@@ -40,6 +47,7 @@ struct vd_mem {
 	struct vd_host *host;
 	uintptr_t window_base;
 	unsigned page_shift, host_page_shift, address_bits;
+	bool internal;
 	struct vd_mem_snapshot *_Atomic snapshot;
 	_Atomic uint64_t generation;
 	_Atomic bool released; /* the host's memory is gone */
@@ -48,8 +56,7 @@ struct vd_mem {
 	struct vd_mem_gate gate;
 	struct vd_lock update_lock;
 	struct vd_mem_update update;
-	struct vd_mem_slot **by_id; /* of the update lock; an id is an index, 0 is none */
-	uint32_t id_room, id_cursor;
+	struct vd_mem_ids ids, private_ids;
 	_Atomic uint32_t trap_waiters;
 	_Atomic uint32_t trap_word;
 };
@@ -84,7 +91,7 @@ void vd_mem_run_start(struct vd_mem *mem, const struct vd_invalidation *event);
 /* vd_slot_destroy() - everything a slot holds; nobody can find it any more */
 void vd_slot_destroy(struct vd_mem *mem, struct vd_mem_slot *slot);
 
-/* vd_mem_slot_by_id() - under the update lock; NULL if there is none or it is leaving */
+/* vd_mem_slot_by_id() - a user's; under the update lock; NULL if none, private or leaving */
 struct vd_mem_slot *vd_mem_slot_by_id(const struct vd_mem *mem, uint32_t id);
 
 struct vd_trap_users *vd_trap_users_create(const struct vd_env *env);

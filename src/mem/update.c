@@ -90,31 +90,49 @@ static void update_take(struct vd_mem_update *update, const struct vd_mem_slot *
 
 /* ---- ids ---- */
 
-struct vd_mem_slot *vd_mem_slot_by_id(const struct vd_mem *mem, uint32_t id)
+static struct vd_mem_ids *ids_of(struct vd_mem *mem, bool private)
 {
-	struct vd_mem_slot *slot = id < mem->id_room ? mem->by_id[id] : NULL;
+	return private ? &mem->private_ids : &mem->ids;
+}
+
+static struct vd_mem_slot *slot_by(const struct vd_mem_ids *ids, uint32_t index)
+{
+	struct vd_mem_slot *slot = index < ids->room ? ids->slots[index] : NULL;
 
 	return slot && slot->state != VD_SLOT_LEAVING ? slot : NULL;
 }
 
-/* Ids come round again, but late, so that a stale one is more likely to be refused than to hit. */
-static int id_take(struct vd_mem *mem, uint32_t *id)
+struct vd_mem_slot *vd_mem_slot_by_id(const struct vd_mem *mem, uint32_t id)
 {
-	uint32_t tries;
-	int r;
+	return slot_by(&mem->ids, id);
+}
 
-	for (tries = 0; tries < mem->id_room; tries++) {
-		if (++mem->id_cursor >= mem->id_room)
-			mem->id_cursor = 1;
-		if (mem->id_cursor < mem->id_room && !mem->by_id[mem->id_cursor]) {
-			*id = mem->id_cursor;
-			return 0;
-		}
+static void id_point(struct vd_mem *mem, const struct vd_mem_slot *of, struct vd_mem_slot *slot)
+{
+	ids_of(mem, of->shown.config.is_private)->slots[of->shown.id & ~VD_MEM_PRIVATE_ID] = slot;
+}
+
+/* Ids come round again, but late, so that a stale one is more likely to be refused than to hit. */
+static int id_take(struct vd_mem *mem, bool private, uint32_t *id)
+{
+	struct vd_mem_ids *ids = ids_of(mem, private);
+	uint32_t tries, index;
+	int r = 0;
+
+	for (tries = 0; tries < ids->room; tries++) {
+		if (++ids->cursor >= ids->room)
+			ids->cursor = 1;
+		if (ids->cursor < ids->room && !ids->slots[ids->cursor])
+			break;
 	}
-	*id = mem->id_room ? mem->id_room : 1;
-	r = list_reserve(mem->env, "mem.ids", &mem->by_id, mem->id_room, &mem->id_room);
-	if (!r)
-		mem->id_cursor = *id;
+	index = ids->cursor;
+	if (tries == ids->room) {
+		index = ids->room ? ids->room : 1;
+		r = list_reserve(mem->env, "mem.ids", &ids->slots, ids->room, &ids->room);
+		if (!r)
+			ids->cursor = index;
+	}
+	*id = private ? VD_MEM_PRIVATE_ID | index : index;
 	return r;
 }
 
@@ -202,6 +220,23 @@ static int check_memory(const struct vd_mem *mem, const struct vd_slot_config *c
 	return 0;
 }
 
+/* An internal guest has physical memory at its own address, and nothing that is emulated. */
+static int check_internal(const struct vd_slot_config *config, struct vd_error *error)
+{
+	uint64_t start;
+
+	if (config->kind == VD_SLOT_TRAP)
+		return vd_error_set(error, -EOPNOTSUPP, "slot %s: nothing traps in an internal guest",
+				    name_of(config));
+	start = vd_host_object_physical(config->object);
+	if (start + config->offset == config->base.value)
+		return 0;
+	return vd_error_set(error, -EADDRNOTAVAIL,
+			    "slot %s at 0x%llx: its memory is at 0x%llx, and an internal guest has "
+			    "it there", name_of(config), (unsigned long long)config->base.value,
+			    (unsigned long long)(start + config->offset));
+}
+
 static int check_slot(const struct vd_mem *mem, const struct vd_slot_config *config,
 		      struct vd_error *error)
 {
@@ -224,6 +259,19 @@ static int check_slot(const struct vd_mem *mem, const struct vd_slot_config *con
 static uint32_t final_count(const struct vd_mem_update *update)
 {
 	return vd_mem_current(update->mem)->count - update->leaving_count + update->added_count;
+}
+
+static int check_count(const struct vd_mem_update *update, const struct vd_slot_config *config,
+		       struct vd_error *error)
+{
+	uint32_t private = vd_mem_current(update->mem)->private_count +
+			   (uint32_t)update->private_change;
+	uint32_t limit = config->is_private ? VD_MEM_PRIVATE_SLOTS_MAX : VD_MEM_SLOTS_MAX;
+
+	if ((config->is_private ? private : final_count(update) - private) < limit)
+		return 0;
+	return vd_error_set(error, -ENOSPC, "slot %s would be one more than %u", name_of(config),
+			    limit);
 }
 
 /* Room for one more slot in the lists and in the snapshot to come. */
@@ -308,21 +356,23 @@ int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config
 	uint32_t taken;
 	int r = check_slot(mem, config, error);
 
+	if (!r && __builtin_expect(vd_mem_is_internal(mem), 0))
+		r = check_internal(config, error);
 	if (!r)
 		r = check_overlap(update, &wanted, NULL, error);
+	if (!r)
+		r = check_count(update, config, error);
 	if (r)
 		return r;
-	if (final_count(update) >= VD_MEM_SLOTS_MAX)
-		return vd_error_set(error, -ENOSPC, "slot %s would be one more than %u",
-				    name_of(config), VD_MEM_SLOTS_MAX);
-	if (update_reserve(update) || id_take(mem, &taken))
+	if (update_reserve(update) || id_take(mem, config->is_private, &taken))
 		return vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
 	r = slot_create(mem->env, config, &slot, error);
 	if (r)
 		return r;
 	slot->shown.id = taken;
-	mem->by_id[taken] = slot;
+	id_point(mem, slot, slot);
 	update_insert(update, slot);
+	update->private_change += config->is_private;
 	if (id)
 		*id = taken;
 	return 0;
@@ -331,7 +381,7 @@ int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config
 /* Undo an addition or a move of this update. */
 static void forget_added(struct vd_mem *mem, struct vd_mem_slot *slot)
 {
-	mem->by_id[slot->shown.id] = slot->origin;
+	id_point(mem, slot, slot->origin);
 	if (slot->origin) {
 		slot->origin->moved = false;
 		form_free(mem->env, slot);
@@ -340,12 +390,11 @@ static void forget_added(struct vd_mem *mem, struct vd_mem_slot *slot)
 	}
 }
 
-int vd_mem_remove(struct vd_mem_update *update, uint32_t id)
+static int remove_slot(struct vd_mem_update *update, struct vd_mem_slot *slot)
 {
-	struct vd_mem_slot *slot = vd_mem_slot_by_id(update->mem, id);
-
 	if (!slot)
 		return -ENOENT;
+	update->private_change -= slot->shown.config.is_private;
 	if (slot->state == VD_SLOT_ADDED) {
 		update_take(update, slot);
 		forget_added(update->mem, slot);
@@ -354,6 +403,18 @@ int vd_mem_remove(struct vd_mem_update *update, uint32_t id)
 		update->leaving_count++;
 	}
 	return 0;
+}
+
+int vd_mem_remove(struct vd_mem_update *update, uint32_t id)
+{
+	return remove_slot(update, vd_mem_slot_by_id(update->mem, id));
+}
+
+int vd_mem_remove_private(struct vd_mem_update *update, uint32_t id)
+{
+	if (!(id & VD_MEM_PRIVATE_ID))
+		return -ENOENT;
+	return remove_slot(update, slot_by(&update->mem->private_ids, id & ~VD_MEM_PRIVATE_ID));
 }
 
 static int move_live(struct vd_mem_update *update, struct vd_mem_slot *slot,
@@ -378,7 +439,7 @@ static int move_live(struct vd_mem_update *update, struct vd_mem_slot *slot,
 	slot->state = VD_SLOT_LEAVING;
 	slot->moved = true;
 	update->leaving_count++;
-	update->mem->by_id[form->shown.id] = form;
+	id_point(update->mem, form, form);
 	update_insert(update, form);
 	return 0;
 }
@@ -394,6 +455,8 @@ int vd_mem_move(struct vd_mem_update *update, uint32_t id, vd_gpa base, struct v
 	wanted.config = slot->shown.config;
 	wanted.config.base = base;
 	r = check_range(update->mem, &wanted.config, error);
+	if (!r && __builtin_expect(vd_mem_is_internal(update->mem), 0))
+		r = check_internal(&wanted.config, error);
 	if (!r)
 		r = check_overlap(update, &wanted, slot, error);
 	if (r || base.value == slot->shown.config.base.value)
@@ -509,7 +572,7 @@ static struct vd_mem_slot *collect_leaving(struct vd_mem *mem, const struct vd_m
 			form_free(mem->env, slot);
 			continue;
 		}
-		mem->by_id[slot->shown.id] = NULL;
+		id_point(mem, slot, NULL);
 		slot->next = retired;
 		retired = slot;
 	}
