@@ -23,8 +23,10 @@
  * Addresses, lengths and counts given to translate, read, write and pin may come from a hostile
  * guest.
  *
- * Locks: functions may be called with any lock held that no listener of the memory's chain and no
- * unpin_request takes, except where noted. Memory, host and space may go in any order, but not at
+ * Stores to pages that somebody watches (vd_mem_watch_add()) wait until he was told.
+ *
+ * Locks: functions may be called with any lock held that no listener or watcher of the memory and
+ * no unpin_request takes, except where noted. Memory, host and space may go in any order, but not at
  * the same time.
  */
 #ifndef VIADUCT_IOMMU_H
@@ -165,7 +167,8 @@ int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, un
 	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
 	       struct vd_dma_segment *segments, unsigned *segment_count);
 /**
- * vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty
+ * vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty, and
+ * those that are watched are told of: then it takes as long as the watcher. The ranges are read
  */
 void vd_dma_unpin(struct vd_dma_pin *pin);
 /**
@@ -189,8 +192,8 @@ void vd_dma_guard_leave(struct vd_dma_space *space);
  * vd_dma_translate() - one host pointer, inside a guard
  * @run: set to the bytes contiguous from it on, at most what the map holds
  * After storing through the pointer, call vd_dma_mark_dirty() before the guard is left.
- * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way: leave the guard,
- *	vd_dma_wait(), try again.
+ * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way, or somebody watches the page
+ *	that is to be stored to: leave the guard, vd_dma_wait(), try again.
  */
 int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, void **pointer,
 		     uint64_t *run);
@@ -200,7 +203,8 @@ int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, 
  */
 void vd_dma_mark_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length);
 /**
- * vd_dma_wait() - until what made vd_dma_translate() say -EAGAIN is over. Sleeps; not in a guard.
+ * vd_dma_wait() - until what made vd_dma_translate() say -EAGAIN is over: watchers of the range are
+ * told, invalidations are waited for. Sleeps; not in a guard.
  */
 void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length);
 

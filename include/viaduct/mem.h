@@ -100,13 +100,14 @@ struct vd_slot_config {
  * @id: for updates and the dirty log; never 0, stays when the slot moves, comes back late when it
  *	is gone
  * @valid: false while being removed or moved: treat as absent
- * @dirty: internal
+ * @dirty, @watched: internal
  */
 struct vd_slot {
 	struct vd_slot_config config;
 	uint32_t id;
 	_Atomic bool valid;
 	struct vd_mem_dirty *_Atomic dirty;
+	struct vd_mem_watched *_Atomic watched;
 };
 
 /**
@@ -281,7 +282,10 @@ size_t vd_mem_private_count(const struct vd_mem *mem);
  * @host: what is there; @host.run counts from the address asked for and is cut to where all of this
  *	holds alike: to the slot, and to the page where a dirty log marks a page at a time
  * @slot_id, @kind, @slot_base, @slot_size: the slot it came from
- * @writable: slot and host allow a store now, and dirty logging needs no fault first
+ * @writable: slot and host allow a store now, dirty logging needs no fault first, and nobody
+ *	watches the page
+ * @watched: somebody does: no store, not even the one that was asked for, without
+ *	vd_mem_watch_tell()
  * @dirty_log: stores to the slot are logged: whoever makes a page writable marks it dirty
  */
 struct vd_mem_page {
@@ -290,6 +294,7 @@ struct vd_mem_page {
 	enum vd_slot_kind kind;
 	uint64_t slot_base, slot_size;
 	bool writable;
+	bool watched;
 	bool dirty_log;
 };
 
@@ -372,6 +377,92 @@ int vd_mem_dirty_fetch(struct vd_mem *mem, uint32_t slot_id, uint8_t *bitmap, si
  * Lock-free. Nothing where no log runs; the range may be anything.
  */
 void vd_mem_mark_dirty(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
+
+/* ---- watching stores ----------------------------------------------------------------------- */
+
+/** VD_MEM_WATCHERS_MAX - watchers a space can have at a time */
+#define VD_MEM_WATCHERS_MAX 8u
+
+struct vd_mem_watch;
+
+/**
+ * struct vd_mem_watch_ops - somebody wants to know of stores to pages of RAM slots
+ * @store: bytes of watched pages are about to be stored to, or have been; act on whole pages
+ *
+ * Whoever stores calls it: vd_mmu_fault() (with one byte: how long the access is it does not know),
+ * vd_mem_write(), DMA copies and pins. It is called before the store is let through, by
+ * vd_mem_watch_tell(). What may become of the page then:
+ *
+ * - the watcher clears it, if it has seen enough, as a snapshot that has copied the page does, or a
+ *   shadow table that no longer needs it. The store goes on, and nobody is told after it;
+ * - it stays watched. A copy and a pin are let through all the same, and the watcher is called once
+ *   more when they are over: by the end of vd_mem_write() and vd_dma_write(), by vd_dma_unpin().
+ *   vd_mmu_fault() installs nothing and returns -EUCLEAN: the store is to be emulated (by
+ *   vd_mem_write()). vd_dma_translate() asks again until the page is not watched any more, so a
+ *   watcher keeps a page only where it knows the store for its own.
+ *
+ * Called on the storing thread, with no lock or read section of floors 0 to 4 held; several calls
+ * may run at once, for the same page as well. It may sleep and look memory up. It must not store to
+ * watched memory, change slots, or add or remove a watcher. Locks of a device may be held (who pins
+ * and copies), so it takes none that a holder of its own locks waits for.
+ */
+struct vd_mem_watch_ops {
+	void (*store)(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length);
+};
+
+/** struct vd_mem_watch - embedded by the watcher; zeroed, but for @ops, which is the owner's */
+struct vd_mem_watch {
+	const struct vd_mem_watch_ops *ops;
+	struct vd_mem *mem;
+	unsigned number;
+	uint32_t calls;
+	bool leaving;
+};
+
+/**
+ * vd_mem_watch_add() - a new watcher, of no page yet
+ *
+ * Takes a byte a page of RAM for as long as there is any watcher. Takes the update lock.
+ * Return: 0; -EINVAL no @store; -ENOSPC too many; -ENOMEM.
+ */
+int vd_mem_watch_add(struct vd_mem *mem, struct vd_mem_watch *watch);
+/**
+ * vd_mem_watch_remove() - it watches nothing; on return no call of it runs, and none will
+ *
+ * Nothing if it is not (or no longer) added. Sleeps; takes the update lock. Before the space goes.
+ */
+void vd_mem_watch_remove(struct vd_mem_watch *watch);
+/**
+ * vd_mem_watch_set() - watch the pages that a range meets, as far as they are RAM
+ *
+ * From then on no mirror is given leave to store there. Those that have it, and copies that are
+ * under way, are not concerned until vd_mem_write_protect() of the range has returned: what they
+ * store is seen by who reads the page after that. Write pins that are held go on, until unpin.
+ * Lock-free; aliases of the memory in other slots are other pages.
+ */
+void vd_mem_watch_set(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length);
+/** vd_mem_watch_clear() - watch them no more; lock-free, @store may do it */
+void vd_mem_watch_clear(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length);
+/**
+ * vd_mem_write_protect() - every mirror drops its leave to store to a range
+ *
+ * Runs VD_INVALIDATE_WRITE_PROTECT and waits for read sections. Sleeps: as vd_mem_commit().
+ */
+void vd_mem_write_protect(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
+/**
+ * vd_mem_watched() - whether somebody watches a page that the range meets
+ *
+ * For who is about to store there: asked in a read section that lasts until the store is over.
+ * While there is no watcher, one load and one branch.
+ */
+bool vd_mem_watched(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
+/**
+ * vd_mem_watch_tell() - call the watchers of those pages of a range that are watched
+ *
+ * Outside of locks and read sections; sleeps. Nothing where nobody watches; the range may be
+ * anything.
+ */
+void vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,8 @@ int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, 
 
 	if (r)
 		return r == -EFAULT ? dma_fault(space) : r;
+	if (piece.watched)
+		return -EAGAIN;
 	dma_count(space, 1);
 	*pointer = piece.pointer;
 	*run = piece.run;
@@ -31,6 +33,7 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length)
 	struct dma_piece piece;
 	int r;
 
+	dma_tell(space, iova.value, length);
 	space->env->read_enter(space->env);
 	r = dma_resolve(space, iova.value, VD_READ, &piece);
 	space->env->read_leave(space->env);
@@ -56,6 +59,8 @@ struct copy {
 	uint64_t iova, length;
 	unsigned char *to_buffer;
 	const unsigned char *from_buffer;
+	bool told;    /* the watchers were, before the store */
+	bool watched; /* a part of it was, when last looked at */
 };
 
 static unsigned access_of(const struct copy *copy)
@@ -83,13 +88,14 @@ static void copy_piece(const struct copy *copy, const struct dma_piece *piece, u
 }
 
 /* Whether all of it is there, from what is @done on; a failure must leave the memory untouched. */
-static int check_rest(const struct copy *copy, uint64_t done, struct dma_piece *piece)
+static int check_rest(struct copy *copy, uint64_t done, struct dma_piece *piece)
 {
 	while (done < copy->length) {
 		int r = dma_resolve(copy->space, copy->iova + done, access_of(copy), piece);
 
 		if (r)
 			return r;
+		copy->watched |= piece->watched;
 		done += piece_length(copy, piece, done);
 	}
 	return 0;
@@ -116,8 +122,10 @@ static int copy_pieces(const struct copy *copy, struct dma_piece *piece)
 	return 0;
 }
 
-/* *@piece is what has to be waited for if this returns -EAGAIN. */
-static int copy_guarded(const struct copy *copy, struct dma_piece *piece)
+/*
+ * *@piece is what has to be waited for if this returns -EAGAIN; -EUCLEAN: watchers are to be told.
+ */
+static int copy_guarded(struct copy *copy, struct dma_piece *piece)
 {
 	const struct vd_env *env = copy->space->env;
 	struct dma_piece first;
@@ -126,8 +134,11 @@ static int copy_guarded(const struct copy *copy, struct dma_piece *piece)
 	env->read_enter(env);
 	r = dma_resolve(copy->space, copy->iova, access_of(copy), piece);
 	first = *piece;
+	copy->watched = piece->watched;
 	if (!r && piece->run < copy->length)
 		r = check_rest(copy, piece->run, piece);
+	if (!r && copy->watched && !copy->told)
+		r = -EUCLEAN;
 	if (!r) {
 		*piece = first;
 		r = copy_pieces(copy, piece);
@@ -136,7 +147,7 @@ static int copy_guarded(const struct copy *copy, struct dma_piece *piece)
 	return r;
 }
 
-static int copy_all(const struct copy *copy)
+static int copy_all(struct copy *copy)
 {
 	struct dma_piece piece;
 	uint64_t end;
@@ -146,24 +157,34 @@ static int copy_all(const struct copy *copy)
 		return 0;
 	if (!vd_range_end(copy->iova, copy->length, &end))
 		return dma_fault(copy->space);
-	while ((r = copy_guarded(copy, &piece)) == -EAGAIN)
-		dma_wait_for(copy->space, &piece);
+	while ((r = copy_guarded(copy, &piece)) == -EAGAIN || r == -EUCLEAN) {
+		if (r == -EAGAIN)
+			dma_wait_for(copy->space, &piece);
+		else
+			dma_tell(copy->space, copy->iova, copy->length);
+		copy->told |= r == -EUCLEAN;
+	}
 	if (r)
 		return dma_fault(copy->space);
+	/* Whoever goes on watching hears of it once more when it is over. */
+	if (copy->watched)
+		dma_tell(copy->space, copy->iova, copy->length);
 	vd_trace(copy->space->env, VD_TRACE_DMA, copy->iova, copy->length, access_of(copy));
 	return 0;
 }
 
 int vd_dma_read(struct vd_dma_space *space, vd_iova iova, void *buffer, size_t length)
 {
-	struct copy copy = {space, iova.value, length, buffer, NULL};
+	struct copy copy = {.space = space, .iova = iova.value, .length = length,
+			    .to_buffer = buffer};
 
 	return copy_all(&copy);
 }
 
 int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, size_t length)
 {
-	struct copy copy = {space, iova.value, length, NULL, buffer};
+	struct copy copy = {.space = space, .iova = iova.value, .length = length,
+			    .from_buffer = buffer};
 
 	return copy_all(&copy);
 }

@@ -9,6 +9,7 @@ struct gather {
 	struct vd_dma_segment *segments;
 	unsigned count, room;
 	uint64_t pieces;
+	bool told; /* the watchers of what is to be stored to */
 };
 
 static int gather_add(struct gather *gather, unsigned char *pointer, uint64_t length)
@@ -39,6 +40,8 @@ static int gather_range(struct vd_dma_space *space, const struct vd_dma_range *r
 
 		if (r)
 			return r;
+		if (piece->watched && !gather->told)
+			return -EUCLEAN;
 		if (piece->run < length)
 			length = piece->run;
 		r = gather_add(gather, piece->pointer, length);
@@ -76,24 +79,38 @@ static int pin_locked(struct vd_dma_pin *pin, struct gather *gather, struct dma_
 	return r;
 }
 
+static void tell_ranges(struct vd_dma_space *space, const struct vd_dma_range *ranges,
+			unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		dma_tell(space, ranges[i].iova.value, ranges[i].length);
+}
+
 int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, unsigned count,
 	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
 	       struct vd_dma_segment *segments, unsigned *segment_count)
 {
 	struct dma_piece piece;
 	struct gather gather;
+	bool told = false;
 	int r;
 
 	for (;;) {
-		gather = (struct gather){.segments = segments, .room = *segment_count};
+		gather = (struct gather){.segments = segments, .room = *segment_count,
+					 .told = told};
 		*pin = (struct vd_dma_pin){.space = space, .owner = owner, .ranges = ranges,
 					   .count = count, .access = access};
 		dma_lock(space);
 		r = pin_locked(pin, &gather, &piece);
 		dma_unlock(space);
-		if (r != -EAGAIN)
+		if (r == -EAGAIN) {
+			dma_wait_for(space, &piece);
+			continue;
+		}
+		if (r != -EUCLEAN)
 			break;
-		dma_wait_for(space, &piece);
+		tell_ranges(space, ranges, count);
+		told = true;
 	}
 	if (r)
 		return r == -EFAULT ? dma_fault(space) : r;
@@ -107,13 +124,17 @@ int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, un
 void vd_dma_unpin(struct vd_dma_pin *pin)
 {
 	struct vd_dma_space *space = pin->space;
+	bool watched = false;
 
 	dma_lock(space);
 	/* Before the pin is gone: what it held, and the log of it, may go with it. */
 	if (pin->access & VD_WRITE && space->mem && !space->released) {
-		for (unsigned i = 0; i < pin->count; i++)
-			vd_mem_mark_dirty(space->mem, (vd_gpa){pin->ranges[i].iova.value},
-					  pin->ranges[i].length);
+		for (unsigned i = 0; i < pin->count; i++) {
+			vd_gpa gpa = {pin->ranges[i].iova.value};
+
+			vd_mem_mark_dirty(space->mem, gpa, pin->ranges[i].length);
+			watched |= vd_mem_watched(space->mem, gpa, pin->ranges[i].length);
+		}
 	}
 	*pin->previous = pin->next;
 	if (pin->next)
@@ -121,6 +142,9 @@ void vd_dma_unpin(struct vd_dma_pin *pin)
 	space->pinned_bytes -= pin->bytes;
 	dma_wake(space);
 	dma_unlock(space);
+	/* Who has begun to watch meanwhile, or kept on: what was let through is over. */
+	if (watched)
+		tell_ranges(space, pin->ranges, pin->count);
 }
 
 /* ---- getting memory back -------------------------------------------------------------------- */

@@ -31,6 +31,7 @@ static int resolve_guest(const struct vd_dma_space *space, uint64_t iova, unsign
 	piece->pointer = pointer_of(space, &page.host, iova);
 	piece->device = page.host.kind == VD_PAGE_DEVICE;
 	piece->dirty_log = page.dirty_log;
+	piece->watched = page.watched && access & VD_WRITE;
 	return 0;
 }
 
@@ -109,23 +110,40 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 
 /* ---- waiting for the end of a change -------------------------------------------------------- */
 
-void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece)
+/* If true, chain and guest memory stay until chain_leave(). */
+static bool chain_enter(struct vd_dma_space *space)
 {
 	bool alive;
 
-	if (!piece->run)
-		return;
 	dma_lock(space);
 	alive = !space->released;
 	space->chain_sleepers += alive;
 	dma_unlock(space);
-	if (!alive)
-		return;
-	vd_notifier_wait(space->chain, piece->key, piece->run);
+	return alive;
+}
+
+static void chain_leave(struct vd_dma_space *space)
+{
 	dma_lock(space);
 	space->chain_sleepers--;
 	dma_wake(space);
 	dma_unlock(space);
+}
+
+void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece)
+{
+	if (!piece->run || !chain_enter(space))
+		return;
+	vd_notifier_wait(space->chain, piece->key, piece->run);
+	chain_leave(space);
+}
+
+void dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length)
+{
+	if (!space->mem || !chain_enter(space))
+		return;
+	vd_mem_watch_tell(space->mem, (vd_gpa){iova}, length);
+	chain_leave(space);
 }
 
 /* ---- counting ------------------------------------------------------------------------------- */

@@ -85,6 +85,7 @@ struct dma_piece {
 	uint64_t key;
 	bool device;
 	bool dirty_log;
+	bool watched; /* and the access stores */
 };
 
 /*
@@ -95,6 +96,8 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		struct dma_piece *piece);
 /* dma_wait_for() - no lock held, not in a read section */
 void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece);
+/* dma_tell() - the watchers of the guest's pages in a range; no lock held, not in a read section */
+void dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length);
 void dma_count(struct vd_dma_space *space, uint64_t translations);
 /* dma_fault() - counts. Return: -EFAULT. */
 int dma_fault(struct vd_dma_space *space);

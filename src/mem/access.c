@@ -30,6 +30,7 @@ static void fill_page(const struct vd_mem *mem, const struct vd_slot *slot, uint
 		if (page_left < left)
 			left = page_left;
 	}
+	vd_watch_page(slot, slot->config.base.value + offset, page, &left);
 	if (page->host.run > left)
 		page->host.run = left;
 }
@@ -173,8 +174,8 @@ static int access_ram(struct vd_mem *mem, uint64_t gpa, uint64_t length, const s
 {
 	const struct vd_env *env = mem->env;
 	struct stretch first;
+	bool stale, watched, told = false, tell;
 	uint64_t end, seq;
-	bool stale;
 	int r;
 
 	if (!length)
@@ -189,12 +190,19 @@ static int access_ram(struct vd_mem *mem, uint64_t gpa, uint64_t length, const s
 			r = check_rest(mem, gpa, length, copy->access, &first);
 		/* What becomes active after this check waits until we have left the section. */
 		stale = vd_notifier_retry(&mem->notifier, seq, gpa, length);
-		if (!r && !stale)
+		watched = !r && !stale && copy->from_buffer &&
+			  vd_mem_watched(mem, (vd_gpa){gpa}, length);
+		tell = watched && !told;
+		if (!r && !stale && !tell)
 			r = copy_all(mem, gpa, length, copy, &first);
 		env->read_leave(env);
 		if (stale)
 			vd_notifier_wait(&mem->notifier, gpa, length);
-	} while (stale);
+		/* Before the store, and once more after it to whoever goes on watching. */
+		if (watched)
+			vd_mem_watch_tell(mem, (vd_gpa){gpa}, length);
+		told |= tell;
+	} while (stale || tell);
 	return r;
 }
 

@@ -50,6 +50,7 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struc
 	atomic_init(&mem->generation, empty->generation);
 	env->lock_init(env, &mem->gate.lock);
 	env->lock_init(env, &mem->update_lock);
+	env->lock_init(env, &mem->watch_lock);
 	vd_notifier_init(&mem->notifier, env);
 	r = vd_notifier_register(vd_host_notifier(mem->host), &mem->host_listener);
 	if (r) {
@@ -71,6 +72,7 @@ void vd_slot_destroy(struct vd_mem *mem, struct vd_mem_slot *slot)
 				      slot->shown.config.size);
 		vd_host_object_put(slot->shown.config.object);
 	}
+	vd_watched_free(env, atomic_load_explicit(&slot->shown.watched, memory_order_relaxed));
 	vd_dirty_free(env, atomic_load_explicit(&slot->shown.dirty, memory_order_relaxed));
 	env->release(env, slot, sizeof(*slot));
 }
@@ -101,6 +103,7 @@ void vd_mem_destroy(struct vd_mem *mem)
 	vd_notifier_fini(&mem->notifier);
 	ids_free(env, &mem->ids);
 	ids_free(env, &mem->private_ids);
+	env->lock_destroy(env, &mem->watch_lock);
 	env->lock_destroy(env, &mem->update_lock);
 	env->lock_destroy(env, &mem->gate.lock);
 	vd_host_put(mem->host);

@@ -59,6 +59,11 @@ struct vd_mem {
 	struct vd_mem_ids ids, private_ids;
 	_Atomic uint32_t trap_waiters;
 	_Atomic uint32_t trap_word;
+	/* Written under the update lock and, but @watching, under @watch_lock, which comes last. */
+	struct vd_mem_watch *watches[VD_MEM_WATCHERS_MAX];
+	_Atomic uint32_t watching;
+	struct vd_lock watch_lock;
+	_Atomic uint32_t watch_word; /* changes when the last call into a watcher ends */
 };
 
 /* The snapshot; acquire pairs with the release in vd_mem_commit(). */
@@ -102,5 +107,16 @@ void vd_trap_drain(struct vd_mem *mem, struct vd_trap_users *users);
 void vd_dirty_free(const struct vd_env *env, struct vd_mem_dirty *dirty);
 /* vd_dirty_mark() - the pages of [offset, offset + length) of a slot; length is not 0 */
 void vd_dirty_mark(struct vd_mem_dirty *dirty, uint64_t offset, uint64_t length);
+
+/* vd_watched_create() - for a RAM slot of @pages; NULL without memory */
+struct vd_mem_watched *vd_watched_create(const struct vd_env *env, uint64_t pages,
+					 unsigned page_shift);
+void vd_watched_free(const struct vd_env *env, struct vd_mem_watched *watched);
+/*
+ * vd_watch_page() - in a read section: what watchers mean for the page at @gpa, and cut *@left to
+ * the bytes from there on for which they mean the same
+ */
+void vd_watch_page(const struct vd_slot *slot, uint64_t gpa, struct vd_mem_page *page,
+		   uint64_t *left);
 
 #endif

@@ -318,9 +318,24 @@ static void form_free(const struct vd_env *env, struct vd_mem_slot *slot)
 	env->release(env, slot, sizeof(*slot));
 }
 
-static int slot_create(const struct vd_env *env, const struct vd_slot_config *config,
+/* Under the update lock: what somebody watches, he watches in slots that come as well. */
+static int slot_watch(struct vd_mem *mem, struct vd_mem_slot *slot,
+		      const struct vd_slot_config *config)
+{
+	struct vd_mem_watched *watched;
+
+	if (config->kind != VD_SLOT_RAM ||
+	    !atomic_load_explicit(&mem->watching, memory_order_relaxed))
+		return 0;
+	watched = vd_watched_create(mem->env, config->size >> mem->page_shift, mem->page_shift);
+	atomic_init(&slot->shown.watched, watched);
+	return watched ? 0 : -ENOMEM;
+}
+
+static int slot_create(struct vd_mem *mem, const struct vd_slot_config *config,
 		       struct vd_mem_slot **out, struct vd_error *error)
 {
+	const struct vd_env *env = mem->env;
 	struct vd_mem_slot *slot =
 		vd_env_allocate(env, "mem.slot", sizeof(*slot), _Alignof(struct vd_mem_slot));
 	int r = 0;
@@ -331,10 +346,14 @@ static int slot_create(const struct vd_env *env, const struct vd_slot_config *co
 		slot->users = vd_trap_users_create(env);
 		if (!slot->users)
 			r = vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
+	} else if (slot_watch(mem, slot, config)) {
+		r = vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
 	} else {
 		r = vd_host_object_hold(config->object, config->offset, config->size, error);
 	}
 	if (r) {
+		vd_watched_free(env, atomic_load_explicit(&slot->shown.watched,
+							  memory_order_relaxed));
 		form_free(env, slot);
 		return r;
 	}
@@ -366,7 +385,7 @@ int vd_mem_add(struct vd_mem_update *update, const struct vd_slot_config *config
 		return r;
 	if (update_reserve(update) || id_take(mem, config->is_private, &taken))
 		return vd_error_set(error, -ENOMEM, "no memory for slot %s", name_of(config));
-	r = slot_create(mem->env, config, &slot, error);
+	r = slot_create(mem, config, &slot, error);
 	if (r)
 		return r;
 	slot->shown.id = taken;
@@ -436,6 +455,8 @@ static int move_live(struct vd_mem_update *update, struct vd_mem_slot *slot,
 	atomic_init(&form->shown.valid, true);
 	atomic_init(&form->shown.dirty,
 		    atomic_load_explicit(&slot->shown.dirty, memory_order_relaxed));
+	atomic_init(&form->shown.watched,
+		    atomic_load_explicit(&slot->shown.watched, memory_order_relaxed));
 	slot->state = VD_SLOT_LEAVING;
 	slot->moved = true;
 	update->leaving_count++;

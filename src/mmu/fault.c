@@ -15,6 +15,9 @@ struct fault_target {
 	struct vd_mmu_attributes attributes;
 };
 
+/* A page that is still watched after so many calls to its watchers is one that they keep. */
+#define TELLS 8u
+
 enum fault_outcome { FAULT_INSTALLED = 1, FAULT_WIDENED, FAULT_SPURIOUS, FAULT_SHORT };
 
 struct fault_visitor {
@@ -77,6 +80,8 @@ static int fault_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 		return ret;
 	if (vd_pfn_is_bad(page.host.pfn))
 		return -EFAULT;
+	if (page.watched && access & VD_WRITE)
+		return -EUCLEAN;
 	target->wanted = access;
 	target->gpa = gpa;
 	target->address = page_address(mmu, &page, gpa);
@@ -300,6 +305,7 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
 	struct vd_mmu_spares spares = {0};
 	struct fault_target target;
 	uint64_t start, length;
+	unsigned told = 0;
 	int ret;
 
 	if (gpa.value >> mmu->format->input_bits)
@@ -313,6 +319,10 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
 		if (ret == -EAGAIN) {
 			vd_mmu_count(&mmu->counters.retries, 1);
 			vd_notifier_wait(mmu->notifier, start, length);
+		}
+		if (ret == -EUCLEAN && told++ < TELLS) {
+			vd_mem_watch_tell(mmu->mem, gpa, 1);
+			ret = -EAGAIN;
 		}
 		/* FAULT_SHORT: tables went away between the look at the path and the lock. */
 	} while (ret == -EAGAIN || ret == FAULT_SHORT);

@@ -78,7 +78,8 @@ static enum cause stage2(struct vd_hart *h, uint64_t gpa, unsigned access, void 
 			*host = NULL;
 			return CAUSE_NONE;
 		}
-		if (rc || ++tries > STAGE2_TRIES)
+		/* -EUCLEAN: somebody who watches the page is slow to let go of it. */
+		if ((rc && rc != -EUCLEAN) || ++tries > STAGE2_TRIES)
 			return access_fault(access);
 	}
 	if (unlikely(h->config.flags & VD_HART_CHECK_TLB))
