@@ -98,7 +98,8 @@ int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
  * vd_dma_unmap() - take away exactly the maps that lie in the range
  * @unmapped: set to the bytes that were mapped, 0 on error; may be NULL
  *
- * Closes the maps (new accesses fault), asks the owners of pins and waits for them and for guards.
+ * Closes the maps (new accesses fault), asks the owners of pins and waits for them, for guards and
+ * for vd_dma_discard().
  * Sleeps; no lock held that a guard's or pin's holder takes, not in a guard.
  *
  * Return: 0, also where nothing was mapped; -EINVAL zero length, misaligned, or it would split a
@@ -218,6 +219,28 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length);
 int vd_dma_read(struct vd_dma_space *space, vd_iova iova, void *buffer, size_t length);
 int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, size_t length);
 
+/* ---- giving memory back --------------------------------------------------------------------- */
+
+/**
+ * vd_dma_discard() - give the host the memory behind a range that the device may write
+ * @iova, @length: whole pages of the host
+ * @discarded: set to the bytes that are gone, from @iova on: all of @length if this succeeds
+ *
+ * The pages stay mapped and read as zero; whoever touches them gets new memory. Runs the chain as
+ * every change of memory does, one event for each map or slot in the range, so all mirrors of it
+ * let go first. Never under a pin (B1): with one anywhere in a stretch, it is left as it was. Only
+ * where a listener other than this space has to sleep is anything waited for. Counted as a write
+ * in dirty logs. Maps and slots that go meanwhile wait for it.
+ *
+ * Sleeps: no lock held that a listener takes, the device's own included, and not in a guard: a
+ * device calls this from its @work (vfio.h).
+ * Return: 0; with nothing changed, -EINVAL empty, or no whole pages; -EOVERFLOW; -EFAULT a byte is
+ *	not mapped or not allowed, or device memory (counted as one fault); of the stretch that
+ *	failed, which is unchanged: -EBUSY pinned, or held in memory; -EINVAL parts of huge pages;
+ *	-EOPNOTSUPP, -ENOMEM, -EIO.
+ */
+int vd_dma_discard(struct vd_dma_space *space, vd_iova iova, uint64_t length, uint64_t *discarded);
+
 /**
  * struct vd_dma_stats - counters
  * @translations: successful lookups by guard, copy and pin, one each contiguous piece. Cheap rather
@@ -225,6 +248,7 @@ int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, s
  * @pins: pin calls that succeeded
  * @pinned_bytes: now
  * @faults: calls that failed with -EFAULT
+ * @discarded: bytes given back by vd_dma_discard()
  * @maps: now; of a space that follows a guest, its RAM and device slots
  */
 struct vd_dma_stats {
@@ -232,6 +256,7 @@ struct vd_dma_stats {
 	uint64_t pins;
 	uint64_t pinned_bytes;
 	uint64_t faults;
+	uint64_t discarded;
 	uint64_t maps;
 };
 void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats);

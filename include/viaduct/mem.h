@@ -345,6 +345,28 @@ int vd_mem_mmio_read(struct vd_mem *mem, vd_gpa gpa, unsigned length, uint64_t *
 /** vd_mem_mmio_write() - dispatch one store, as vd_mem_mmio_read(); what precedes an error stays */
 int vd_mem_mmio_write(struct vd_mem *mem, vd_gpa gpa, unsigned length, uint64_t value);
 
+/**
+ * vd_mem_discard() - give the host the memory behind pages of RAM; they read as zero from then on
+ * @gpa, @length: whole pages, all in RAM slots that the guest may store to
+ * @blockable: false: rather fail than wait for pins or for a change of the slot set
+ * @discarded: set to the bytes that are gone: from @gpa on, one stretch for each slot; all of
+ *	@length if this succeeds
+ *
+ * Each stretch is one vd_host_object_discard(); from the look at the slots to the last of them the
+ * slot set does not change, so memory that has just left the guest is never hit. It counts as a
+ * store: the dirty log marks the pages, and watchers are told before it. Who must have each page as
+ * of one moment keeps discards out while he sets his watch: those of devices, by quiescing them.
+ *
+ * Sleeps, as the changes of an object do: no lock held that a listener takes, not in a read
+ * section, not by a listener. May run on several threads, and inside an operation of a trap slot.
+ * Return: 0; with nothing changed, -EINVAL empty or no whole pages; -EOVERFLOW; -EFAULT not all of
+ *	it is RAM; -EACCES a read-only or private slot; -ESHUTDOWN the space is being destroyed; what
+ *	vd_host_object_discard() returns of the stretch that failed, which is unchanged: -EAGAIN,
+ *	-EBUSY it is pinned or held, -EINVAL smaller than the object's huge pages, -EOPNOTSUPP.
+ */
+int vd_mem_discard(struct vd_mem *mem, vd_gpa gpa, uint64_t length, bool blockable,
+		   uint64_t *discarded);
+
 /* ---- the dirty log ------------------------------------------------------------------------- */
 
 /**

@@ -50,6 +50,7 @@ static void release(struct vd_listener *listener)
 		space->env->log(space->env, VD_LOG_ERROR,
 				"DMA: memory goes away though a device still holds some of it");
 	space->released = true;
+	dma_discards_wait(space, 0, UINT64_MAX);
 	while (space->chain_sleepers)
 		dma_sleep(space, 0);
 	dma_unlock(space);

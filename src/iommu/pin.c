@@ -239,12 +239,17 @@ static void ask(struct vd_dma_space *space, struct vd_dma_pin *pin,
 	dma_wake(space);
 }
 
+bool dma_pins_any(const struct vd_dma_space *space, const struct dma_change *change)
+{
+	return find_concerned(space, change, UINT64_MAX);
+}
+
 int dma_pins_drain(struct vd_dma_space *space, const struct dma_change *change)
 {
 	uint64_t number = ++space->last_ask, deadline = 0;
 	struct vd_dma_pin *pin;
 
-	while (find_concerned(space, change, UINT64_MAX)) {
+	while (dma_pins_any(space, change)) {
 		if (!change->blockable)
 			return -EAGAIN;
 		pin = find_concerned(space, change, number);

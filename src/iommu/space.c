@@ -256,6 +256,7 @@ static int unmap_locked(struct vd_dma_space *space, const struct dma_change *cha
 	if (would_split(space, change->start, change->last))
 		return -EINVAL;
 	close_range(space, change->start, change->last);
+	dma_discards_wait(space, change->start, change->last);
 	r = dma_pins_drain(space, change);
 	/* Others may have changed the maps while that waited. */
 	if (!r && would_split(space, change->start, change->last))
@@ -295,6 +296,7 @@ static int close_space(struct vd_dma_space *space, struct dma_map **list, bool *
 	dma_lock(space);
 	/* Release pairs with the acquire in dma_resolve(). */
 	atomic_store_explicit(&space->closed, true, memory_order_release);
+	dma_discards_wait(space, 0, UINT64_MAX);
 	r = dma_pins_drain(space, &all);
 	if (!r) {
 		*list = take_range(space, 0, UINT64_MAX);
@@ -345,6 +347,7 @@ void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats)
 
 	*stats = (struct vd_dma_stats){
 		.faults = atomic_load_explicit(&space->faults, memory_order_relaxed),
+		.discarded = atomic_load_explicit(&space->discarded, memory_order_relaxed),
 	};
 	for (unsigned i = 0; i < DMA_COUNTERS; i++)
 		stats->translations += atomic_load_explicit(&space->counters[i].translations,

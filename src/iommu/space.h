@@ -20,6 +20,12 @@ struct dma_ask {
 	struct dma_ask *next;
 };
 
+/* A range that is being discarded; on the discarding thread's stack. */
+struct dma_discard {
+	uint64_t start, last;
+	struct dma_discard *next;
+};
+
 struct vd_dma_space {
 	const struct vd_env *env;
 	struct vd_host *host;
@@ -45,13 +51,14 @@ struct vd_dma_space {
 	bool released; /* @chain and @mem are gone */
 	struct vd_dma_pin *pins;
 	struct dma_ask *asks;
+	struct dma_discard *discards;
 	uint64_t last_ask;
 	uint32_t chain_sleepers; /* threads inside vd_notifier_wait(@chain) */
 	uint32_t sleepers;	 /* threads that wait for @word */
-	_Atomic uint32_t word;	 /* changes when pins, asks or chain sleepers get fewer */
+	_Atomic uint32_t word;	 /* changes when pins, asks, discards or chain sleepers get fewer */
 	uint64_t pin_count, pinned_bytes;
 
-	_Atomic uint64_t faults;
+	_Atomic uint64_t faults, discarded;
 	struct dma_counter counters[DMA_COUNTERS];
 };
 
@@ -122,6 +129,16 @@ struct dma_change {
  *	stayed past the limit.
  */
 int dma_pins_drain(struct vd_dma_space *space, const struct dma_change *change);
+/* dma_pins_any() - whether there is one that minds. Lock held. */
+bool dma_pins_any(const struct vd_dma_space *space, const struct dma_change *change);
+
+/* ---- discard.c ------------------------------------------------------------------------------ */
+
+/*
+ * dma_discards_wait() - until none of the range goes on. Lock held on entry and exit, not
+ * meanwhile. New ones must have been kept out.
+ */
+void dma_discards_wait(struct vd_dma_space *space, uint64_t start, uint64_t last);
 
 /* ---- invalidate.c --------------------------------------------------------------------------- */
 
