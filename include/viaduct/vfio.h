@@ -8,7 +8,9 @@
  *
  * One lock a device, owned by the core: every operation is called with it held, on the caller's
  * thread, so doorbells run inline. Operations may call vd_device_raise(), vd_device_memory() and
- * vd_dma_*(), never vd_device_read/write, reset or anything that invalidates memory.
+ * vd_dma_*(), never vd_device_read/write, reset or anything that invalidates memory, such as
+ * vd_dma_discard(): that is for @work, which the core calls without the lock when a device asks for
+ * it (vd_device_request_work()).
  *
  * The core owns the mappable bytes: one sealed sparse memfd for the plain regions of a device, one
  * for the prefetchable ones, as a mapping has one memory type (offset = region's @memory_offset,
@@ -82,6 +84,12 @@ enum vd_reset_kind { VD_RESET_BUS, VD_RESET_FUNCTION };
  * @load: the reverse, while quiesced; a stream is hostile: check everything, then take it over.
  *	Return 0, or -errno with nothing changed
  * @poll: look for completions of asynchronous I/O
+ * @work: what vd_device_request_work() asked for: anything that may invalidate memory, such as
+ *	vd_dma_discard(). Called without the device's lock, which it takes for itself where it looks
+ *	at the device; on one thread at a time, never while quiesced, nor while a reset, quiesce,
+ *	save or load is done: these wait until it returns. A guest's hart stands still meanwhile:
+ *	do a bounded part, keep the rest for @poll. Must not call vd_device_read/write, reset,
+ *	quiesce, save or load
  * @release: last call; free @context
  */
 struct vd_device_ops {
@@ -94,6 +102,7 @@ struct vd_device_ops {
 	int (*save)(void *context, struct vd_stream *stream);
 	int (*load)(void *context, struct vd_stream *stream);
 	void (*poll)(void *context);
+	void (*work)(void *context);
 	void (*release)(void *context);
 };
 
@@ -175,6 +184,15 @@ const struct vd_env *vd_device_env(struct vd_device *device);
  * returns.
  */
 void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind);
+/**
+ * vd_device_request_work() - from within @read, @write, @poll or @resume: call @work soon
+ *
+ * The core does, without the lock, on the same thread before the access (poll, resume) returns;
+ * requests made until then are one. Where another thread is inside @work already, an access
+ * waits for it and then calls it again, so that who makes work does it; a poll leaves it to a later
+ * access or poll. While the device is quiesced it is put off until that ends. A reset forgets it.
+ */
+void vd_device_request_work(struct vd_device *device);
 
 /* ---- for whoever uses the device; these take the lock --------------------------------------- */
 

@@ -132,6 +132,14 @@ static void function_poll(void *context)
 		fn->ops->poll(fn->context);
 }
 
+static void function_work(void *context)
+{
+	struct function *fn = context;
+
+	if (fn->ops->work)
+		fn->ops->work(fn->context);
+}
+
 static void function_release(void *context)
 {
 	struct function *fn = context;
@@ -150,6 +158,7 @@ static const struct vd_device_ops function_ops = {
 	.save = function_save,
 	.load = function_load,
 	.poll = function_poll,
+	.work = function_work,
 	.release = function_release,
 };
 

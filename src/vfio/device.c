@@ -139,7 +139,9 @@ static void device_stop(struct vd_device *device)
 	int r;
 
 	vd_device_lock(device);
+	device_work_shut(device);
 	r = device_quiesce_locked(device);
+	device_work_open(device);
 	vd_device_unlock(device);
 	if (r)
 		device_warn(device, "a device that does not quiesce is released");
@@ -206,20 +208,34 @@ void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind)
 	device->wanted_kind = kind;
 }
 
-int vd_device_reset(struct vd_device *device, enum vd_reset_kind kind)
+static void reset_locked(struct vd_device *device, enum vd_reset_kind kind)
 {
-	int r = device_memory_start(device, VD_INVALIDATE_RESET);
-
-	if (r)
-		return r;
-	vd_device_lock(device);
 	if (device->ops->reset)
 		device->ops->reset(device->context, kind);
+	device->work_wanted = false;
 	vd_device_lower(device);
 	device_count(&device->resets);
+}
+
+int vd_device_reset(struct vd_device *device, enum vd_reset_kind kind)
+{
+	int r;
+
+	vd_device_lock(device);
+	/* First: work may change memory, which must not be waited for inside an event. */
+	device_work_shut(device);
 	vd_device_unlock(device);
-	device_memory_end(device, VD_INVALIDATE_RESET);
-	return 0;
+	r = device_memory_start(device, VD_INVALIDATE_RESET);
+	vd_device_lock(device);
+	if (!r)
+		reset_locked(device, kind);
+	vd_device_unlock(device);
+	if (!r)
+		device_memory_end(device, VD_INVALIDATE_RESET);
+	vd_device_lock(device);
+	device_work_open(device);
+	vd_device_unlock(device);
+	return r;
 }
 
 int device_quiesce_locked(struct vd_device *device)
@@ -244,7 +260,9 @@ int vd_device_quiesce(struct vd_device *device)
 	int r;
 
 	vd_device_lock(device);
+	device_work_shut(device);
 	r = device_quiesce_locked(device);
+	device_work_open(device);
 	vd_device_unlock(device);
 	return r;
 }
@@ -254,6 +272,7 @@ void vd_device_resume(struct vd_device *device)
 	vd_device_lock(device);
 	device_resume_locked(device);
 	vd_device_unlock(device);
+	device_work_run(device, true);
 }
 
 /* ---- polling -------------------------------------------------------------------------------- */
@@ -267,11 +286,16 @@ void vd_device_set_busy(struct vd_device *device, bool busy, int fd)
 
 void vd_device_poll(struct vd_device *device)
 {
+	bool work;
+
 	if (!atomic_load_explicit(&device->busy, memory_order_relaxed) || !device->ops->poll)
 		return;
 	vd_device_lock(device);
 	device->ops->poll(device->context);
+	work = device->work_wanted;
 	vd_device_unlock(device);
+	if (work)
+		device_work_run(device, false);
 }
 
 int vd_device_poll_fd(const struct vd_device *device)

@@ -33,6 +33,9 @@ struct vd_device {
 	bool asserted; /* INTx */
 	unsigned quiesced;
 	bool reset_wanted;
+	bool work_wanted;
+	bool working;		   /* a thread is inside @work, or keeps it away */
+	_Atomic uint32_t work_word; /* changes when @working ends */
 	enum vd_reset_kind wanted_kind;
 	/* Written under the lock, read without. */
 	_Atomic uint64_t reads[VD_REGION_COUNT], writes[VD_REGION_COUNT];
@@ -72,6 +75,20 @@ uint64_t device_memory_run(const struct vd_region *region, uint64_t offset, uint
  */
 void *device_memory_pointer(const struct vd_device *device, const struct vd_region *region,
 			    uint64_t offset, uint64_t *run);
+
+/* ---- work.c --------------------------------------------------------------------------------- */
+
+/*
+ * device_work_shut(), device_work_open() - between them nobody is inside @work. Lock held, but not
+ * while the first one waits.
+ */
+void device_work_shut(struct vd_device *device);
+void device_work_open(struct vd_device *device);
+/*
+ * device_work_run() - call @work if it is still wanted. No lock held. @wait: for others inside;
+ * else leave it to a later call.
+ */
+void device_work_run(struct vd_device *device, bool wait);
 
 /* ---- device.c, lock held -------------------------------------------------------------------- */
 

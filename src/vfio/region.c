@@ -99,7 +99,7 @@ static int check_access(const struct vd_device *device, const struct access *acc
 static int run_access(struct vd_device *device, struct access *access, _Atomic uint64_t *counter)
 {
 	enum vd_reset_kind kind;
-	bool reset;
+	bool reset, work;
 	int r;
 
 	vd_device_lock(device);
@@ -108,12 +108,15 @@ static int run_access(struct vd_device *device, struct access *access, _Atomic u
 	reset = device->reset_wanted;
 	kind = device->wanted_kind;
 	device->reset_wanted = false;
+	work = device->work_wanted;
 	vd_device_unlock(device);
 	if (reset) {
 		int failed = vd_device_reset(device, kind);
 
 		r = r ? r : failed;
 	}
+	if (work)
+		device_work_run(device, true);
 	return r;
 }
 

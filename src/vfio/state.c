@@ -38,12 +38,15 @@ int vd_device_save(struct vd_device *device, struct vd_stream *stream)
 	int r;
 
 	vd_device_lock(device);
+	device_work_shut(device);
 	r = device_quiesce_locked(device);
 	if (!r) {
 		r = save_locked(device, stream);
 		device_resume_locked(device);
 	}
+	device_work_open(device);
 	vd_device_unlock(device);
+	device_work_run(device, true);
 	if (r)
 		stream->failed = true;
 	return r;
@@ -99,7 +102,10 @@ int vd_device_load(struct vd_device *device, struct vd_stream *stream, struct vd
 	if (r)
 		return r;
 	vd_device_lock(device);
+	device_work_shut(device);
 	r = load_locked(device, &body);
+	device_work_open(device);
 	vd_device_unlock(device);
+	device_work_run(device, true);
 	return r ? vd_error_set(error, r, "%s: the device refuses this state", device->name) : 0;
 }
