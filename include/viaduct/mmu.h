@@ -12,6 +12,7 @@
 #ifndef VIADUCT_MMU_H
 #define VIADUCT_MMU_H
 
+#include <viaduct/format.h>
 #include <viaduct/mem.h>
 
 #ifdef __cplusplus
@@ -19,33 +20,6 @@ extern "C" {
 #endif
 
 struct vd_mmu;
-struct vd_mmu_format;
-
-/**
- * vd_mmu_format_sv39, _sv48, _sv57 - first-stage tables of RISC-V
- *
- * Privileged manual, "Sv39: Page-Based 39-bit Virtual-Memory System" and the two that follow it,
- * with Svpbmt for device memory and Svnapot for groups of 64 KiB. They translate the low 39, 48
- * and 57 bits of a virtual address; that the bits above repeat the highest of them is for the
- * caller to check. The root is 4 KiB. Leaves of 4 KiB, 2 MiB and 1 GiB; user and global count;
- * the first software bit (entry bit 8) marks leaves of device slots. Whether supervisor mode may
- * use a user leaf (SUM), and what an execute-only leaf grants (MXR), is for the walker to say.
- */
-extern const struct vd_mmu_format vd_mmu_format_sv39;
-extern const struct vd_mmu_format vd_mmu_format_sv48;
-extern const struct vd_mmu_format vd_mmu_format_sv57;
-
-/**
- * vd_mmu_format_sv39x4, _sv48x4, _sv57x4 - second-stage tables of the RISC-V hypervisor extension
- *
- * Privileged manual, "Two-Stage Address Translation", with Svpbmt for device memory and Svnapot
- * for groups of 64 KiB. They address 41, 50 and 59 bits; the root is 16 KiB, aligned to its size.
- * Leaves of 4 KiB, 2 MiB and 1 GiB. The first software bit (entry bit 8) marks leaves of device
- * slots.
- */
-extern const struct vd_mmu_format vd_mmu_format_sv39x4;
-extern const struct vd_mmu_format vd_mmu_format_sv48x4;
-extern const struct vd_mmu_format vd_mmu_format_sv57x4;
 
 /**
  * struct vd_mmu_attributes - what a leaf says beside the address

@@ -26,6 +26,7 @@ enum vd_mmu_entry_kind {
 
 /* What a walk needs of a vd_mmu; constant while that lives. */
 struct vd_mmu_top {
+	const struct vd_mmu_format *format; /* for the walk of a shape that was made at run time */
 	vd_mmu_entry *entries;
 	uintptr_t window_base;
 	unsigned page_shift; /* that pfns count in */
@@ -33,7 +34,7 @@ struct vd_mmu_top {
 
 /* What a format has, as bits of vd_mmu_format.flags. */
 #define VD_MMU_FORMAT_ACCESSED 1u	   /* leaves have an accessed bit */
-#define VD_MMU_FORMAT_DIRTY 2u		   /* leaves have a dirty bit; else writable counts as dirty */
+#define VD_MMU_FORMAT_DIRTY 2u		   /* leaves have a dirty bit; else writable is dirty */
 #define VD_MMU_FORMAT_BREAK_BEFORE_MAKE 4u /* a valid entry becomes another valid one (other address,
 					      size or type) only by way of absent and a flush */
 #define VD_MMU_FORMAT_STAGE1 8u		   /* attributes user and global mean something */
@@ -109,7 +110,7 @@ VD_MMU_ALWAYS_INLINE uint64_t vd_mmu_format_size(const struct vd_mmu_format *for
 	return (uint64_t)1 << format->shift[level];
 }
 
-/* Bytes that the translation maps to which a leaf belongs: more than its own if it is contiguous. */
+/* Bytes of the translation that a leaf belongs to: more than its own if it is contiguous. */
 VD_MMU_ALWAYS_INLINE uint64_t vd_mmu_format_span(const struct vd_mmu_format *format, uint64_t entry,
 						 unsigned level)
 {

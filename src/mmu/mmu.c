@@ -42,6 +42,7 @@ int vd_mmu_create(const struct vd_mmu_config *config, struct vd_mmu **out, struc
 	mmu->flush = config->flush;
 	mmu->flush_context = config->flush_context;
 	mmu->top = (struct vd_mmu_top){
+		.format = config->format,
 		.entries = mmu->root->entries,
 		.window_base = vd_host_window_base(vd_mem_host(config->mem)),
 		.page_shift = vd_host_page_shift(vd_mem_host(config->mem)),

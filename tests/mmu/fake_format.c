@@ -10,8 +10,9 @@
 #define DIRTY (UINT64_C(1) << 6)
 #define DEVICE (UINT64_C(1) << 7)
 #define TYPE_SHIFT 8
-#define ADDRESS_SHIFT 10 /* in units of 128 bytes */
-#define ADDRESS_MASK ((UINT64_C(1) << 49) - 1)
+#define ADDRESS_SHIFT 10 /* in units of 256 bytes */
+#define ADDRESS_MASK ((UINT64_C(1) << 48) - 1)
+#define GROUPED (UINT64_C(1) << 58)
 #define CHECK_SHIFT 59
 
 static uint64_t seal(uint64_t plain, unsigned level)
@@ -38,7 +39,7 @@ static enum vd_mmu_entry_kind fake_kind(uint64_t entry, unsigned level)
 	if (plain >> CHECK_SHIFT != level + 9 || !(plain & VALID))
 		return VD_MMU_MALFORMED;
 	if (!(plain & TABLE))
-		return VD_MMU_LEAF;
+		return (plain >> TYPE_SHIFT & 3) == 3 ? VD_MMU_MALFORMED : VD_MMU_LEAF;
 	return level ? VD_MMU_TABLE : VD_MMU_MALFORMED;
 }
 
@@ -50,13 +51,13 @@ static bool fake_can(const struct vd_mmu_attributes *attributes, unsigned level)
 
 static uint64_t fake_table_entry(uint64_t address, unsigned level)
 {
-	return seal(address >> 7 << ADDRESS_SHIFT | TABLE | VALID, level);
+	return seal(address >> 8 << ADDRESS_SHIFT | TABLE | VALID, level);
 }
 
 static uint64_t fake_leaf_entry(uint64_t address, const struct vd_mmu_attributes *attributes,
 				unsigned level)
 {
-	return seal(address >> 7 << ADDRESS_SHIFT | VALID |
+	return seal(address >> 8 << ADDRESS_SHIFT | VALID |
 			    (uint64_t)attributes->access << ACCESS_SHIFT |
 			    (attributes->accessed ? ACCESSED : 0) |
 			    (attributes->dirty ? DIRTY : 0) | (attributes->device ? DEVICE : 0) |
@@ -66,7 +67,7 @@ static uint64_t fake_leaf_entry(uint64_t address, const struct vd_mmu_attributes
 
 static uint64_t fake_address(uint64_t entry, unsigned level)
 {
-	return (open(entry, level) >> ADDRESS_SHIFT & ADDRESS_MASK) << 7;
+	return (open(entry, level) >> ADDRESS_SHIFT & ADDRESS_MASK) << 8;
 }
 
 static void fake_attributes(uint64_t entry, unsigned level, struct vd_mmu_attributes *attributes)
@@ -102,37 +103,30 @@ static uint64_t fake_write_protected(uint64_t entry, unsigned level)
 	return seal(open(entry, level) & ~((uint64_t)VD_WRITE << ACCESS_SHIFT | DIRTY), level);
 }
 
-static void fake_fill(vd_mmu_entry *entries, unsigned count, uint64_t address,
-		      const struct vd_mmu_attributes *attributes, unsigned level)
+static bool fake_is_contiguous(uint64_t entry, unsigned level)
 {
-	vd_mmu_format_fill(&fake_format, entries, count, address, attributes, level);
+	return open(entry, level) & GROUPED;
 }
 
-static int fake_walk(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,
-		     struct vd_mmu_leaf *leaf)
+static uint64_t fake_contiguous_entry(uint64_t entry, uint64_t address, unsigned level, bool on)
 {
-	return vd_mmu_format_walk(&fake_format, top, gpa, access, leaf);
+	uint64_t plain = open(entry, level) & ~GROUPED;
+
+	(void)address;
+	return seal(on ? plain | GROUPED : plain, level);
 }
 
-const struct vd_mmu_format fake_format = {
-	.name = "fake",
-	.flags = VD_MMU_FORMAT_ACCESSED | VD_MMU_FORMAT_DIRTY,
-	.levels = 4,
-	.block_level = 2,
-	.input_bits = 41,
-	.output_bits = 56,
-	.shift = {12, 20, 29, 37},
-	.bits = {8, 9, 8, 4},
-	.kind = fake_kind,
-	.can = fake_can,
-	.table_entry = fake_table_entry,
-	.leaf_entry = fake_leaf_entry,
-	.address = fake_address,
-	.attributes = fake_attributes,
-	.allows = fake_allows,
-	.used = fake_used,
-	.aged = fake_aged,
-	.write_protected = fake_write_protected,
-	.fill = fake_fill,
-	.walk = fake_walk,
-};
+#define FAKE_SHAPE(label, more)                                                                    \
+	.name = label, .flags = VD_MMU_FORMAT_ACCESSED | VD_MMU_FORMAT_DIRTY | (more),             \
+	.levels = 4, .block_level = 2, .input_bits = 41, .output_bits = 56,                        \
+	.shift = {12, 20, 29, 37}, .bits = {8, 9, 8, 4}, .kind = fake_kind, .can = fake_can,       \
+	.table_entry = fake_table_entry, .leaf_entry = fake_leaf_entry, .address = fake_address,   \
+	.attributes = fake_attributes, .allows = fake_allows, .used = fake_used,                   \
+	.aged = fake_aged, .write_protected = fake_write_protected
+
+#define GROUPS_SHAPE                                                                               \
+	FAKE_SHAPE("fake-groups", VD_MMU_FORMAT_BREAK_BEFORE_MAKE), .contiguous = {3, 2},          \
+	.is_contiguous = fake_is_contiguous, .contiguous_entry = fake_contiguous_entry
+
+VD_MMU_FORMAT_DEFINE(fake_format, FAKE_SHAPE("fake", 0));
+VD_MMU_FORMAT_DEFINE(fake_format_groups, GROUPS_SHAPE);
