@@ -35,7 +35,7 @@ struct vd_mmu_top {
 /* What a format has, as bits of vd_mmu_format.flags. */
 #define VD_MMU_FORMAT_ACCESSED 1u	   /* leaves have an accessed bit */
 #define VD_MMU_FORMAT_DIRTY 2u		   /* leaves have a dirty bit; else writable is dirty */
-#define VD_MMU_FORMAT_BREAK_BEFORE_MAKE 4u /* a valid entry becomes another valid one (other address,
+#define VD_MMU_FORMAT_BREAK_BEFORE_MAKE 4u /* a valid entry becomes another valid one (address,
 					      size or type) only by way of absent and a flush */
 #define VD_MMU_FORMAT_STAGE1 8u		   /* attributes user and global mean something */
 
