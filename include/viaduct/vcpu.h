@@ -136,6 +136,52 @@ void vd_hart_set_timer(struct vd_hart *hart, uint64_t ticks);
 /** vd_hart_time() - the time CSR now */
 uint64_t vd_hart_time(const struct vd_hart *hart);
 
+/**
+ * vd_hart_set_time() - the time CSR is @ticks when the environment's clock is @clock_ns
+ *
+ * The same pair for all harts of a machine, or their clocks differ. Until then time is the
+ * environment's clock. Only while the hart does not run.
+ */
+void vd_hart_set_time(struct vd_hart *hart, uint64_t ticks, uint64_t clock_ns);
+
+/* ---- saving and loading ---------------------------------------------------------------------- */
+
+/**
+ * struct vd_hart_state - all architectural state, as words
+ * @pc, @x, @f, @fcsr, @privilege: registers and mode (0 U, 1 S, 3 M)
+ * @instructions, @count_base: retired; cycle and instret are that less their base
+ * @waiting: in WFI
+ * @sstatus: all of mstatus' bits that exist
+ * @sip, @mip: the bits that software (or another hart) set; timer and external come from @stimecmp
+ *	and the interrupt file
+ * @imsic_pending, @imsic_enabled, @imsic_delivery, @imsic_threshold: the S file
+ * the others: the registers of that name; those of M mode with VD_HART_MACHINE only
+ *
+ * Not in it: a reservation (LR), which a load drops, and the time, which goes by
+ * vd_hart_set_time().
+ */
+struct vd_hart_state {
+	uint64_t pc, x[32], f[32], fcsr, privilege, instructions, count_base[2], waiting;
+	uint64_t sstatus, sie, sip, stvec, sscratch, sepc, scause, stval, satp, senvcfg;
+	uint64_t scounteren, stimecmp, siselect;
+	uint64_t imsic_pending[4], imsic_enabled[4], imsic_delivery, imsic_threshold;
+	uint64_t medeleg, mideleg, mie, mip, mtvec, mscratch, mepc, mcause, mtval;
+	uint64_t mcounteren, menvcfg, pmpcfg[2], pmpaddr[16], mcountinhibit;
+};
+
+/** VD_HART_STATE_WORDS - it is nothing but these many words */
+#define VD_HART_STATE_WORDS (sizeof(struct vd_hart_state) / sizeof(uint64_t))
+
+/** vd_hart_save() - while the hart does not run, and nobody sends it interrupts */
+void vd_hart_save(const struct vd_hart *hart, struct vd_hart_state *state);
+/**
+ * vd_hart_load() - the reverse, while it does not run; TLBs and decoded code are dropped
+ *
+ * @state may be anything.
+ * Return: 0; -EINVAL a value that such a hart cannot have; then nothing has changed.
+ */
+int vd_hart_load(struct vd_hart *hart, const struct vd_hart_state *state);
+
 struct vd_hart_stats {
 	uint64_t instructions;
 	uint64_t tlb_fills, tlb_flushes, sfences, fence_is;

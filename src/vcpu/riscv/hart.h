@@ -140,6 +140,7 @@ struct vd_hart {
 	bool leave;	       /* vd_hart_run() shall return */
 	bool user_only;	       /* vd_hart_set_user(): no kernel, ecalls go to the machine */
 	uint64_t ns_per_tick;
+	uint64_t time_offset; /* ticks that time is ahead of the environment's clock */
 	struct code_cache *cache;
 	uint64_t code_generation; /* fence.i */
 

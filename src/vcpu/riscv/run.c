@@ -11,7 +11,7 @@ uint64_t vd_hart_time(const struct vd_hart *h)
 {
 	uint64_t ns = h->config.env->clock_ns(h->config.env);
 
-	return ns / h->ns_per_tick;
+	return ns / h->ns_per_tick + h->time_offset;
 }
 
 void vd_hart_publish_stats(struct vd_hart *h)
@@ -23,13 +23,23 @@ void vd_hart_publish_stats(struct vd_hart *h)
 		atomic_store_explicit(&h->published[i], from[i], memory_order_relaxed);
 }
 
+/* When the timer goes off, on the environment's clock. */
+static uint64_t timer_deadline(const struct vd_hart *h)
+{
+	uint64_t ticks = h->stimecmp - h->time_offset;
+
+	if (!(h->sie >> IRQ_STIMER & 1) || h->stimecmp == UINT64_MAX)
+		return UINT64_MAX;
+	if (vd_hart_time(h) >= h->stimecmp)
+		return 0;
+	return ticks < UINT64_MAX / h->ns_per_tick ? ticks * h->ns_per_tick : UINT64_MAX;
+}
+
 /* WFI: nothing can happen here before an interrupt, a request or the timer. */
 static void idle(struct vd_hart *h)
 {
-	uint64_t deadline = UINT64_MAX;
+	uint64_t deadline = timer_deadline(h);
 
-	if ((h->sie >> IRQ_STIMER & 1) && h->stimecmp < UINT64_MAX / h->ns_per_tick)
-		deadline = h->stimecmp * h->ns_per_tick;
 	vd_hart_go_outside(h);
 	/*
 	 * seq_cst: pairs with vd_hart_request(), which sets its bit before it looks at idle
@@ -218,6 +228,11 @@ void vd_hart_request_poll(struct vd_hart *h)
 void vd_hart_set_timer(struct vd_hart *h, uint64_t ticks)
 {
 	h->stimecmp = ticks;
+}
+
+void vd_hart_set_time(struct vd_hart *h, uint64_t ticks, uint64_t clock_ns)
+{
+	h->time_offset = ticks - clock_ns / h->ns_per_tick;
 }
 
 unsigned vd_hart_id(const struct vd_hart *h)
