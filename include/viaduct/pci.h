@@ -207,6 +207,21 @@ int vd_pci_host_each_area(struct vd_pci_host *host,
 			  void *context);
 /** vd_pci_host_reset() - the whole bus, as at power-on, with BARs placed as at plug time */
 void vd_pci_host_reset(struct vd_pci_host *host);
+/**
+ * vd_pci_host_save() - the bridge's own state: MSI-X, and which BARs the guest sees
+ *
+ * The functions' configuration space, where BARs and decoding are, goes with vd_device_save().
+ * Return: 0; -ENOMEM.
+ */
+int vd_pci_host_save(struct vd_pci_host *host, struct vd_stream *stream);
+/**
+ * vd_pci_host_load() - the reverse, on a bus with the same devices in the same slots
+ *
+ * After each device's vd_device_load(), with the devices still quiesced: an interrupt that one
+ * raised before would be lost. BARs are then where the functions' registers say.
+ * Return: 0; with the reason in @error and nothing taken over: -EINVAL; -ENOMEM.
+ */
+int vd_pci_host_load(struct vd_pci_host *host, struct vd_stream *stream, struct vd_error *error);
 /** vd_pci_host_direct_pages() - pages of the guest that are device memory now; lock-free */
 uint64_t vd_pci_host_direct_pages(const struct vd_pci_host *host);
 

@@ -142,6 +142,8 @@ int vd_pci_map_apply(struct vd_pci_host *host);
  * Return: as vd_pci_map_apply()
  */
 int vd_pci_map_leave(struct vd_pci_seat *seat, const struct vd_pci_decode *decode);
+/* vd_pci_map_claim() - plan to show a BAR where its registers say, if it can be there */
+void vd_pci_map_claim(struct vd_pci_seat *seat, unsigned bar);
 /*
  * vd_pci_map_sync() - show every BAR that is enabled and can be shown, hide every other; what fails
  * is counted

@@ -333,6 +333,12 @@ static const char *try_bar(struct vd_pci_seat *seat, unsigned i)
 	return NULL;
 }
 
+void vd_pci_map_claim(struct vd_pci_seat *seat, unsigned bar)
+{
+	if (seat->bars[bar].size && !seat->bars[bar].next.placed)
+		(void)try_bar(seat, bar);
+}
+
 static void note_absent(struct vd_pci_host *host, struct vd_pci_guest_bar *bar, const char *why)
 {
 	if (bar->absent != why) {

@@ -11,6 +11,14 @@
 
 enum { WORD_ADDRESS, WORD_UPPER_ADDRESS, WORD_DATA, WORD_CONTROL };
 
+/* All but the reserved bits: two of the address, all but one of the control (6.8.2.9). */
+static const uint32_t word_writable[4] = {
+	[WORD_ADDRESS] = ~UINT32_C(3),
+	[WORD_UPPER_ADDRESS] = UINT32_MAX,
+	[WORD_DATA] = UINT32_MAX,
+	[WORD_CONTROL] = PCI_MSIX_ENTRY_CTRL_MASKBIT,
+};
+
 static size_t entries_size(const struct vd_pci_msix *msix)
 {
 	return vd_pci_msix_table_size(msix->count);
@@ -190,23 +198,16 @@ static uint8_t read_byte(const struct vd_pci_msix *msix, unsigned bar, uint64_t 
 	return 0;
 }
 
-/*
- * The PBA is read-only; so are the reserved bits: two of the address, all but one of the control
- * (6.8.2.9).
- */
+/* The PBA is read-only. */
 static void write_byte(struct vd_pci_msix *msix, unsigned bar, uint64_t offset, uint8_t value)
 {
-	static const uint32_t writable[4] = {[WORD_ADDRESS] = ~UINT32_C(3),
-					     [WORD_UPPER_ADDRESS] = UINT32_MAX,
-					     [WORD_DATA] = UINT32_MAX,
-					     [WORD_CONTROL] = PCI_MSIX_ENTRY_CTRL_MASKBIT};
 	uint64_t at = offset - msix->table;
 	uint32_t *word, mask;
 
 	if (bar != msix->table_bar || offset < msix->table || at >= entries_size(msix))
 		return;
 	word = &msix->entries[at / VD_PCI_MSIX_ENTRY].words[at / 4 % 4];
-	mask = writable[at / 4 % 4] & UINT32_C(0xff) << at % 4 * 8;
+	mask = word_writable[at / 4 % 4] & UINT32_C(0xff) << at % 4 * 8;
 	*word = (*word & ~mask) | ((uint32_t)value << at % 4 * 8 & mask);
 }
 
@@ -240,4 +241,68 @@ void vd_pci_msix_write(struct vd_pci_msix *msix, unsigned bar, uint64_t offset, 
 			send_pending(msix, (unsigned)i);
 	}
 	unlock(msix);
+}
+
+/* ---- saving and loading ---- */
+
+void vd_pci_msix_save(struct vd_pci_msix *msix, struct vd_stream *stream)
+{
+	vd_stream_put_u64(stream, msix->count);
+	if (!msix->count)
+		return;
+	lock(msix);
+	vd_stream_put_u64(stream, msix->enabled);
+	vd_stream_put_u64(stream, msix->masked);
+	for (unsigned i = 0; i < msix->count * 4; i++)
+		vd_stream_put_u64(stream, msix->entries[i / 4].words[i % 4]);
+	for (size_t i = 0; i < pending_size(msix) / sizeof(*msix->pending); i++)
+		vd_stream_put_u64(stream, msix->pending[i]);
+	unlock(msix);
+}
+
+/* With the lock held if @take. */
+static bool load_vectors(struct vd_pci_msix *msix, struct vd_stream *stream, bool take)
+{
+	for (unsigned i = 0; i < msix->count * 4; i++) {
+		uint64_t word = vd_stream_get_u64(stream);
+
+		if (word & ~(uint64_t)word_writable[i % 4])
+			return false;
+		if (take)
+			msix->entries[i / 4].words[i % 4] = (uint32_t)word;
+	}
+	for (unsigned i = 0; i < pending_size(msix) / sizeof(*msix->pending); i++) {
+		uint64_t bits = vd_stream_get_u64(stream);
+		unsigned left = msix->count - 64 * i;
+
+		if (left < 64 && bits >> left)
+			return false;
+		if (take)
+			msix->pending[i] = bits;
+	}
+	return !stream->failed;
+}
+
+bool vd_pci_msix_load(struct vd_pci_msix *msix, struct vd_stream *stream, bool take)
+{
+	uint64_t enabled, masked;
+	bool good;
+
+	if (vd_stream_get_u64(stream) != msix->count || stream->failed)
+		return false;
+	if (!msix->count)
+		return true;
+	enabled = vd_stream_get_u64(stream);
+	masked = vd_stream_get_u64(stream);
+	if (stream->failed || enabled > 1 || masked > 1)
+		return false;
+	if (!take)
+		return load_vectors(msix, stream, false);
+	lock(msix);
+	msix->enabled = enabled;
+	msix->masked = masked;
+	good = load_vectors(msix, stream, true);
+	send_all_pending(msix);
+	unlock(msix);
+	return good;
 }

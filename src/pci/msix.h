@@ -58,6 +58,15 @@ uint8_t vd_pci_msix_control_bits(struct vd_pci_msix *msix);
 /* vd_pci_msix_bus_master() - messages are writes: without bus mastering they wait */
 void vd_pci_msix_bus_master(struct vd_pci_msix *msix, bool on);
 
+/* vd_pci_msix_save() - table, pending bits, enable and mask */
+void vd_pci_msix_save(struct vd_pci_msix *msix, struct vd_stream *stream);
+/*
+ * vd_pci_msix_load() - takes what was saved off the stream; @take: and takes it over, then sends
+ * what is pending and can be sent
+ * Return: false if it is not the state of such a table
+ */
+bool vd_pci_msix_load(struct vd_pci_msix *msix, struct vd_stream *stream, bool take);
+
 /* vd_pci_msix_sink() - a vd_irq_sink; its context is the struct vd_pci_msix */
 void vd_pci_msix_sink(void *context, enum vd_irq_index index, unsigned vector, bool level);
 

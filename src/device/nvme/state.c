@@ -8,7 +8,7 @@
 
 #include "device/nvme/nvme.h"
 
-#define MAGIC 0x31656d766e6476ull /* "vdnvme1" */
+#define MAGIC 0x32656d766e6476ull /* "vdnvme2" */
 
 struct visitor {
 	struct vd_stream *stream;
@@ -87,6 +87,9 @@ static void visit(struct visitor *visitor, struct nvme_controller *nvme)
 	VISIT(visitor, nvme->temperature_over);
 	VISIT(visitor, nvme->temperature_under);
 	visit_bool(visitor, &nvme->bus_master);
+	/* A copy of the image would have others, and a guest remembers its disks by them. */
+	VISIT(visitor, nvme->serial);
+	VISIT(visitor, nvme->eui64);
 	visit_events(visitor, nvme);
 	for (unsigned id = 0; id <= nvme->queue_limit; id++) {
 		visit_sq(visitor, &nvme->sqs[id]);
@@ -146,12 +149,23 @@ static bool queues_plausible(struct nvme_controller *nvme)
 	return true;
 }
 
+static bool serial_plausible(const struct nvme_controller *nvme)
+{
+	size_t length = strnlen(nvme->serial, sizeof(nvme->serial));
+
+	for (size_t i = 0; i < length; i++) {
+		if (nvme->serial[i] < ' ' || nvme->serial[i] > '~')
+			return false;
+	}
+	return length < sizeof(nvme->serial);
+}
+
 static bool plausible(struct nvme_controller *nvme)
 {
 	bool ready = nvme->csts & NVME_CSTS_RDY;
 	uint64_t page;
 
-	if (nvme->async_event_count > NVME_EVENTS_MAX || nvme->queues_granted == 0 ||
+	if (!serial_plausible(nvme) || nvme->async_event_count > NVME_EVENTS_MAX || nvme->queues_granted == 0 ||
 	    nvme->queues_granted > nvme->queue_limit)
 		return false;
 	if (ready && nvme->page_shift != 12 + NVME_CC_MPS(nvme->cc))
