@@ -2,10 +2,11 @@
 /**
  * DOC: floor 3, the secondary MMU
  *
- * Page tables for a walker: filled by faults, emptied by the notifier of the guest space they
- * mirror. A format (one file each) knows bits; the walker and the algorithms know none.
+ * Page tables for a walker. A struct vd_pgtable is a table by itself: its owner maps and unmaps. A
+ * struct vd_mmu is one that mirrors a guest space: filled by faults, emptied by the space's
+ * notifier. A format (one file each) knows bits; the walker and the algorithms know none.
  *
- * Locks: one lock a vd_mmu orders installs against zaps. Walks take no lock: they run in a read
+ * Locks: one lock a table orders installs against zaps. Walks take no lock: they run in a read
  * section of the environment, or on a thread that the flush callback waits for, and table pages
  * are freed after both. Nothing allocates or sleeps under the lock.
  */
@@ -20,6 +21,8 @@ extern "C" {
 #endif
 
 struct vd_mmu;
+struct vd_pgtable;
+struct vd_pgtable_reserve;
 
 /**
  * struct vd_mmu_attributes - what a leaf says beside the address
@@ -38,6 +41,212 @@ struct vd_mmu_attributes {
 };
 
 /**
+ * struct vd_mmu_leaf - one translation as found in the table
+ * @pfn: of the address asked for, not of the block's start; counts pages of the space, or of the
+ *	page shift of the table
+ * @size: bytes of the block: a size of the format, 4 KiB, 2 MiB, 1 GiB for most; of a contiguous
+ *	group, that of the group
+ * @access: VD_READ | VD_WRITE | VD_EXECUTE; device slots are never executable
+ * @type: memory type of the host mapping
+ * @accessed: used since the entry was made or last aged
+ * @dirty: stored to since the entry was made or last write-protected
+ * @device: comes from a device slot: nothing behind it is counted, marked or dirty-logged
+ * @user, @global: as in struct vd_mmu_attributes; false in second-stage formats
+ */
+struct vd_mmu_leaf {
+	vd_pfn pfn;
+	uint64_t size;
+	unsigned access;
+	enum vd_memory_type type;
+	bool accessed, dirty, device;
+	bool user, global;
+};
+
+/* ---- page tables ---------------------------------------------------------------------------- */
+
+/** VD_PGTABLE_LEVELS - levels that a format can have: 0 maps granules, the last is the root */
+#define VD_PGTABLE_LEVELS 5u
+
+/**
+ * struct vd_pgtable_config
+ * @env: memory, lock and reclamation; outlives the table
+ * @format: of the table
+ * @window_base: host pointer of output address 0, a multiple of the granule. Tables are addressed
+ *	by their distance from it, as leaves are. 0 in a port whose pointers are physical addresses
+ * @page_shift: what the pfns of leaves count in
+ * @flush: make sure no TLB filled from the table holds the range any more; called with the lock
+ *	held (B7), so it must neither call back into the table nor allocate. The range is whole
+ *	blocks. NULL if nothing caches
+ * @flush_context: passed to @flush
+ */
+struct vd_pgtable_config {
+	const struct vd_env *env;
+	const struct vd_mmu_format *format;
+	uintptr_t window_base;
+	unsigned page_shift;
+	void (*flush)(void *context, uint64_t start, uint64_t length);
+	void *flush_context;
+};
+
+/**
+ * vd_pgtable_create() - an empty page table
+ *
+ * All operations may be called on several threads at once. They take the lock of the table and
+ * flush what they owe before it is dropped; what they allocate is taken before. Ranges are bytes of
+ * input addresses, multiples of the granule where an operation is exact.
+ * Return: 0; -EINVAL no environment or format, a misaligned window, a page shift beyond the format;
+ *	-ENOMEM. On failure nothing is left behind.
+ */
+int vd_pgtable_create(const struct vd_pgtable_config *config, struct vd_pgtable **table,
+		      struct vd_error *error);
+/**
+ * vd_pgtable_destroy() - unmap and flush everything, free the tables
+ *
+ * No walk or operation runs or comes any more; reserves have been dropped. NULL is nothing.
+ */
+void vd_pgtable_destroy(struct vd_pgtable *table);
+/**
+ * vd_pgtable_root() - the root table, aligned to its size or to 64 bytes
+ * @bytes: its size
+ *
+ * Return: its address as a host pointer, good until vd_pgtable_destroy().
+ */
+void *vd_pgtable_root(const struct vd_pgtable *table, size_t *bytes);
+
+/**
+ * vd_pgtable_reserve() - take now all table memory that a later map of the range can need
+ * @start, @length: of the map
+ * @largest_level: of the blocks it will use: addresses of the map agree modulo their size. 0 if it
+ *	may come to granules only
+ * @reserve: set on success
+ *
+ * A map inside the range, with this reserve and such addresses, allocates nothing and cannot fail
+ * for want of memory. A reserve serves one operation at a time.
+ * Return: 0; -EINVAL misaligned or empty; -EOVERFLOW wraps or beyond the format's input; -ENOMEM,
+ *	nothing is then kept.
+ */
+int vd_pgtable_reserve(struct vd_pgtable *table, uint64_t start, uint64_t length,
+		       unsigned largest_level, struct vd_pgtable_reserve **reserve);
+/** vd_pgtable_reserve_pages() - tables left in it now */
+size_t vd_pgtable_reserve_pages(const struct vd_pgtable_reserve *reserve);
+/** vd_pgtable_reserve_drop() - give back what is left. NULL is nothing */
+void vd_pgtable_reserve_drop(struct vd_pgtable *table, struct vd_pgtable_reserve *reserve);
+
+/**
+ * vd_pgtable_map() - map a range in which nothing is mapped
+ * @output: output address of @start: a distance from the window's base, which may be below 0
+ * @attributes: of all its leaves
+ * @reserve: where tables are taken from; what it lacks is added to it first. NULL: taken inside
+ *
+ * Uses the largest blocks that both addresses and the attributes allow, and contiguous groups
+ * where the format has them. Walkers may see a part before all is done. Nothing is flushed:
+ * nothing was there.
+ * Return: 0; -EINVAL misaligned or empty; -EOVERFLOW an address wraps or is beyond the format's
+ *	input or output bits; -EOPNOTSUPP attributes that the format lacks; -EEXIST something is
+ *	mapped in the range; -ENOMEM. On error nothing has changed.
+ */
+int vd_pgtable_map(struct vd_pgtable *table, uint64_t start, uint64_t length, uint64_t output,
+		   const struct vd_mmu_attributes *attributes, struct vd_pgtable_reserve *reserve);
+
+/**
+ * vd_pgtable_unmap() - unmap exactly a range, of which any part may be unmapped already
+ * @unmapped: set to the bytes that were mapped; may be NULL
+ *
+ * Blocks that stick out are split, groups broken, first. A table that the range covers goes as a
+ * whole and is freed when its readers have left; its leaves are not looked at.
+ * Return: 0; -EINVAL misaligned or empty; -EOVERFLOW; -ENOMEM for a split, nothing has changed.
+ */
+int vd_pgtable_unmap(struct vd_pgtable *table, uint64_t start, uint64_t length,
+		     uint64_t *unmapped);
+
+/**
+ * vd_pgtable_protect() - all leaves of exactly a range allow @access from now on
+ * @access: VD_READ | VD_WRITE | VD_EXECUTE, more or less than before
+ *
+ * Splits as vd_pgtable_unmap() does. Accessed and dirty stay as they were; where the format has no
+ * dirty bit, dirty goes with the right to write.
+ * Return: 0; -EINVAL misaligned or empty; -EOVERFLOW; -ENOENT a part is not mapped; -EOPNOTSUPP the
+ *	format cannot say this; -ENOMEM. On error nothing has changed.
+ */
+int vd_pgtable_protect(struct vd_pgtable *table, uint64_t start, uint64_t length, unsigned access);
+
+/**
+ * vd_pgtable_split() - no leaf that meets a range is larger than a level's from now on
+ *
+ * Accessed and dirty go to every part; groups of that level are broken.
+ * Return: 0; -EINVAL misaligned, empty, or no blocks of that level; -EOVERFLOW; -ENOMEM, nothing
+ *	has changed.
+ */
+int vd_pgtable_split(struct vd_pgtable *table, uint64_t start, uint64_t length, unsigned level);
+/**
+ * vd_pgtable_merge() - make blocks and contiguous groups of leaves in a range that say the same
+ * @largest_level: of the blocks that are made
+ *
+ * Leaves that lie side by side in both address spaces, inside the range, and differ at most in
+ * accessed and dirty: the block has what any of them had. Each is absent for a moment.
+ * Return: 0, also if there was nothing to merge; -EINVAL misaligned or empty; -EOVERFLOW.
+ */
+int vd_pgtable_merge(struct vd_pgtable *table, uint64_t start, uint64_t length,
+		     unsigned largest_level);
+
+/**
+ * vd_pgtable_write_protect() - take write permission and dirty from every leaf that meets a range
+ *
+ * Blocks and groups are changed as a whole and stay what they are. Length 0 is nothing; a range
+ * that wraps ends at the last address, here and below.
+ */
+void vd_pgtable_write_protect(struct vd_pgtable *table, uint64_t start, uint64_t length);
+/**
+ * vd_pgtable_clear_young() - forget that leaves that meet a range were used; flushes those
+ * Return: whether one had been used. Formats without accessed bits say so of every leaf.
+ */
+bool vd_pgtable_clear_young(struct vd_pgtable *table, uint64_t start, uint64_t length);
+/** vd_pgtable_test_young() - whether a leaf that meets a range was used since last cleared */
+bool vd_pgtable_test_young(struct vd_pgtable *table, uint64_t start, uint64_t length);
+
+/**
+ * vd_pgtable_walk() - what a hardware walker would find; notes in the leaf that it was used
+ * @access: VD_READ, VD_WRITE, VD_EXECUTE, or several
+ *
+ * Lock-free, in a read section of its own. As vd_mmu_walk().
+ * Return: 0; -ENOENT nothing there, or a malformed entry; -EACCES.
+ */
+int vd_pgtable_walk(struct vd_pgtable *table, uint64_t input, unsigned access,
+		    struct vd_mmu_leaf *leaf);
+/** vd_pgtable_walk_guarded() - without a read section, as vd_mmu_walk_guarded() */
+int vd_pgtable_walk_guarded(struct vd_pgtable *table, uint64_t input, unsigned access,
+			    struct vd_mmu_leaf *leaf);
+/**
+ * vd_pgtable_each() - calls @fn for every leaf by address, once for a group, under the lock
+ *
+ * @fn must not call back into the table, allocate or sleep.
+ * Return: 0, or the first non-zero value @fn returned, which ends it.
+ */
+int vd_pgtable_each(struct vd_pgtable *table,
+		    int (*fn)(void *context, uint64_t input, const struct vd_mmu_leaf *leaf),
+		    void *context);
+
+/**
+ * struct vd_pgtable_stats
+ * @zaps: leaves taken out since creation
+ * @flushes: calls of the flush callback, or that would have been, since creation
+ * @table_pages: tables now, the root among them
+ * @mapped_bytes: now
+ * @device_pages: granules mapped now with the attribute device
+ * @leaves: entries by level, now; the leaves of a group count one by one
+ */
+struct vd_pgtable_stats {
+	uint64_t zaps, flushes;
+	uint64_t table_pages, mapped_bytes, device_pages;
+	uint64_t leaves[VD_PGTABLE_LEVELS];
+};
+
+/** vd_pgtable_stats() - counters, each by itself exact, read one after the other */
+void vd_pgtable_stats(const struct vd_pgtable *table, struct vd_pgtable_stats *stats);
+
+/* ---- the mirror of a guest space ------------------------------------------------------------ */
+
+/**
  * struct vd_mmu_config
  * @env: memory, lock and reclamation; outlives the MMU
  * @mem: the guest space mirrored; its page is at least the format's granule. Outlives the MMU
@@ -54,26 +263,6 @@ struct vd_mmu_config {
 	const struct vd_mmu_format *format;
 	void (*flush)(void *context, vd_gpa start, uint64_t length);
 	void *flush_context;
-};
-
-/**
- * struct vd_mmu_leaf - one translation as found in the table
- * @pfn: of the address asked for, not of the block's start; counts pages of the guest space
- * @size: bytes of the block: 4 KiB, 2 MiB, 1 GiB
- * @access: VD_READ | VD_WRITE | VD_EXECUTE; device memory is never executable
- * @type: memory type of the host mapping
- * @accessed: used since the entry was made or last aged
- * @dirty: stored to since the entry was made or last write-protected
- * @device: comes from a device slot: nothing behind it is counted, marked or dirty-logged
- * @user, @global: as in struct vd_mmu_attributes; false in second-stage formats
- */
-struct vd_mmu_leaf {
-	vd_pfn pfn;
-	uint64_t size;
-	unsigned access;
-	enum vd_memory_type type;
-	bool accessed, dirty, device;
-	bool user, global;
 };
 
 /**

@@ -22,15 +22,16 @@ enum fault_outcome { FAULT_INSTALLED = 1, FAULT_WIDENED, FAULT_SPURIOUS, FAULT_S
 
 struct fault_visitor {
 	struct vd_mmu_visitor visitor;
+	struct vd_mmu *mmu;
 	const struct fault_target *target;
 	struct vd_mmu_spares *spares;
 };
 
 static uint64_t page_address(const struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa)
 {
-	uint64_t offset = gpa & (((uint64_t)1 << mmu->top.page_shift) - 1);
+	uint64_t offset = gpa & (((uint64_t)1 << mmu->pt.top.page_shift) - 1);
 
-	return (page->host.pfn.value << mmu->top.page_shift) + offset;
+	return (page->host.pfn.value << mmu->pt.top.page_shift) + offset;
 }
 
 /*
@@ -42,7 +43,7 @@ static uint64_t page_address(const struct vd_mmu *mmu, const struct vd_mem_page 
 static bool block_fits(struct vd_mmu *mmu, const struct vd_mem_page *page, uint64_t gpa,
 		       uint64_t address, unsigned level)
 {
-	uint64_t size = vd_mmu_format_size(mmu->format, level);
+	uint64_t size = vd_mmu_format_size(mmu->pt.format, level);
 	uint64_t start = gpa & ~(size - 1);
 	struct vd_mem_page head;
 
@@ -95,7 +96,7 @@ static int fault_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 	};
 	if ((target->attributes.access & access) != access)
 		return -EACCES;
-	target->level = page.dirty_log ? 0 : mmu->format->block_level;
+	target->level = page.dirty_log ? 0 : mmu->pt.format->block_level;
 	while (target->level && !block_fits(mmu, &page, gpa, target->address, target->level))
 		target->level--;
 	return 0;
@@ -105,31 +106,29 @@ static int fault_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 static uint64_t target_block(const struct vd_mmu *mmu, const struct fault_target *target,
 			     unsigned level)
 {
-	uint64_t reach = ((uint64_t)1 << mmu->format->output_bits) - 1;
+	uint64_t reach = ((uint64_t)1 << mmu->pt.format->output_bits) - 1;
 
-	return target->address & reach & ~(vd_mmu_format_size(mmu->format, level) - 1);
+	return target->address & reach & ~(vd_mmu_format_size(mmu->pt.format, level) - 1);
 }
 
 static uint64_t target_entry(const struct vd_mmu *mmu, const struct fault_target *target,
 			     const struct vd_mmu_attributes *attributes, unsigned level)
 {
-	return mmu->format->leaf_entry(target_block(mmu, target, level), attributes, level);
+	return mmu->pt.format->leaf_entry(target_block(mmu, target, level), attributes, level);
 }
 
 static int install_table(struct vd_mmu *mmu, struct fault_visitor *fault,
 			 const struct vd_mmu_place *place)
 {
 	unsigned below = place->table->level - 1;
-	struct vd_mmu_table *child = fault->spares->level[below];
-	uint64_t distance;
+	struct vd_mmu_table *child = vd_mmu_spares_take(fault->spares, below);
 
 	if (!child)
 		return FAULT_SHORT;
-	fault->spares->level[below] = NULL;
-	distance = vd_mmu_format_distance(mmu->format, mmu->top.window_base, child->entries);
 	vd_mmu_table_link(place->table, place->index, child,
-			  mmu->format->table_entry(distance, place->table->level));
-	vd_mmu_count(&mmu->counters.table_pages, 1);
+			  mmu->pt.format->table_entry(vd_mmu_table_address(&mmu->pt, child),
+						      place->table->level));
+	vd_mmu_count(&mmu->pt.counters.table_pages, 1);
 	return 0;
 }
 
@@ -138,7 +137,7 @@ static int install_leaf(struct vd_mmu *mmu, const struct fault_target *target,
 {
 	uint64_t entry = target_entry(mmu, target, &target->attributes, place->table->level);
 
-	vd_mmu_leaf_set(mmu, place, entry, target->attributes.device);
+	vd_mmu_leaf_set(&mmu->pt, place, entry, target->attributes.device);
 	return FAULT_INSTALLED;
 }
 
@@ -146,10 +145,12 @@ static int install_leaf(struct vd_mmu *mmu, const struct fault_target *target,
 static bool leaf_matches(const struct vd_mmu *mmu, const struct fault_target *target,
 			 const struct vd_mmu_place *place, struct vd_mmu_attributes *old)
 {
-	const struct vd_mmu_format *format = mmu->format;
+	const struct vd_mmu_format *format = mmu->pt.format;
 	unsigned level = place->table->level;
 
+	/* A marked leaf changes only once its group is broken. */
 	if (format->kind(place->entry, level) != VD_MMU_LEAF ||
+	    vd_mmu_is_marked(&mmu->pt, place->entry, level) ||
 	    format->address(place->entry, level) != target_block(mmu, target, level))
 		return false;
 	format->attributes(place->entry, level, old);
@@ -182,8 +183,10 @@ static int fault_at_leaf(struct vd_mmu *mmu, const struct fault_target *target,
 			    memory_order_acq_rel, memory_order_relaxed))
 			return FAULT_WIDENED;
 	}
-	vd_mmu_leaf_clear(mmu, place);
-	vd_mmu_flush(mmu, place->gpa, vd_mmu_format_size(mmu->format, level));
+	if (vd_mmu_is_marked(&mmu->pt, place->entry, level))
+		vd_mmu_group_break(&mmu->pt, place);
+	vd_mmu_leaf_clear(&mmu->pt, place);
+	vd_mmu_flush(&mmu->pt, place->gpa, vd_mmu_format_size(mmu->pt.format, level));
 	return 0;
 }
 
@@ -191,22 +194,23 @@ static int fault_at_leaf(struct vd_mmu *mmu, const struct fault_target *target,
 static void repair_table(struct vd_mmu *mmu, const struct vd_mmu_place *place)
 {
 	const struct vd_mmu_table *child = vd_mmu_table_child(place->table, place->index);
-	uint64_t distance =
-		vd_mmu_format_distance(mmu->format, mmu->top.window_base, child->entries);
-	uint64_t entry = mmu->format->table_entry(distance, place->table->level);
+	uint64_t entry = mmu->pt.format->table_entry(vd_mmu_table_address(&mmu->pt, child),
+						     place->table->level);
 
 	if (place->entry == entry)
 		return;
-	vd_mmu_flush(mmu, place->gpa, vd_mmu_place_size(mmu, place));
+	vd_mmu_flush(&mmu->pt, place->gpa, vd_mmu_place_size(&mmu->pt, place));
 	atomic_store_explicit(&place->table->entries[place->index], entry, memory_order_release);
 }
 
-static int fault_visit(struct vd_mmu *mmu, struct vd_mmu_visitor *visitor,
+static int fault_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 		       const struct vd_mmu_place *place, enum vd_mmu_moment moment)
 {
 	struct fault_visitor *fault = (struct fault_visitor *)visitor;
+	struct vd_mmu *mmu = fault->mmu;
 	int ret = 0;
 
+	(void)pt;
 	if (moment == VD_MMU_BEFORE_TABLE) {
 		repair_table(mmu, place);
 		return 0;
@@ -229,25 +233,47 @@ static int fault_install(struct vd_mmu *mmu, const struct fault_target *target,
 			    .last = target->gpa,
 			    .when = VD_MMU_AT_ABSENT | VD_MMU_AT_LEAF | VD_MMU_BEFORE_TABLE,
 			    .visit = fault_visit},
+		.mmu = mmu,
 		.target = target,
 		.spares = spares,
 	};
 
-	return vd_mmu_visit(mmu, &fault.visitor);
+	return vd_mmu_visit(&mmu->pt, &fault.visitor);
 }
 
 static void fault_count(struct vd_mmu *mmu, const struct fault_target *target, int outcome)
 {
-	struct vd_mmu_counters *counters = &mmu->counters;
+	struct vd_mmu_fault_counters *faults = &mmu->faults;
 
 	if (outcome == FAULT_SPURIOUS)
-		vd_mmu_count(&counters->faults_spurious, 1);
+		vd_mmu_count(&faults->spurious, 1);
 	else if (outcome == FAULT_WIDENED)
-		vd_mmu_count(&counters->faults_protection, 1);
+		vd_mmu_count(&faults->protection, 1);
 	else if (target->attributes.device)
-		vd_mmu_count(&counters->faults_device, 1);
+		vd_mmu_count(&faults->device, 1);
 	else
-		vd_mmu_count(&counters->faults_ram, 1);
+		vd_mmu_count(&faults->ram, 1);
+}
+
+unsigned vd_mmu_path_end(const struct vd_mmu *mmu, uint64_t gpa)
+{
+	const struct vd_mmu_format *format = mmu->pt.format;
+	vd_mmu_entry *table = mmu->pt.top.entries;
+	unsigned level = format->levels - 1;
+	uint64_t entry;
+
+	mmu->env->read_enter(mmu->env);
+	for (;; level--) {
+		unsigned index = vd_mmu_format_index(format, level, gpa);
+
+		/* Pairs with the release in vd_mmu_table_link(), as in vd_mmu_format_walk(). */
+		entry = atomic_load_explicit(&table[index], memory_order_acquire);
+		if (format->kind(entry, level) != VD_MMU_TABLE)
+			break;
+		table = vd_mmu_format_table(format, mmu->pt.top.window_base, entry, level);
+	}
+	mmu->env->read_leave(mmu->env);
+	return level;
 }
 
 static bool mmu_is_dead(const struct vd_mmu *mmu)
@@ -265,18 +291,19 @@ static int fault_try(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 		     uint64_t *length)
 {
 	uint64_t seq = vd_notifier_begin(mmu->notifier);
+	size_t need[VD_MMU_LEVELS_MAX] = {0};
 	unsigned end;
 	int ret;
 
-	*start = gpa & ~(vd_mmu_format_size(mmu->format, 0) - 1);
-	*length = vd_mmu_format_size(mmu->format, 0);
+	*start = gpa & ~(vd_mmu_format_size(mmu->pt.format, 0) - 1);
+	*length = vd_mmu_format_size(mmu->pt.format, 0);
 	ret = fault_resolve(mmu, gpa, access, target);
 	/* What is not there while the slot is being moved or its memory changed may come back. */
 	if (ret && vd_notifier_retry(mmu->notifier, seq, *start, *length))
 		return -EAGAIN;
 	if (ret)
 		return mmu_is_dead(mmu) ? -ESHUTDOWN : ret;
-	*length = vd_mmu_format_size(mmu->format, target->level);
+	*length = vd_mmu_format_size(mmu->pt.format, target->level);
 	*start = gpa & ~(*length - 1);
 	/*
 	 * Before the entry can be written through. A log that is fetched from now on write-protects
@@ -285,18 +312,19 @@ static int fault_try(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 	if (target->dirty_log && access & VD_WRITE)
 		vd_mem_mark_dirty(mmu->mem, (vd_gpa){gpa}, 1);
 	end = vd_mmu_path_end(mmu, gpa);
-	if (end > target->level &&
-	    vd_mmu_spares_fill(spares, mmu->env, mmu->format, target->level, end - 1))
+	for (unsigned level = target->level; level < end; level++)
+		need[level] = 1;
+	if (end > target->level && vd_mmu_spares_fill(spares, mmu->env, mmu->pt.format, need))
 		return -ENOMEM;
 
-	mmu->env->lock(mmu->env, &mmu->lock);
+	vd_pgtable_lock(&mmu->pt);
 	if (mmu_is_dead(mmu))
 		ret = -ESHUTDOWN;
 	else if (vd_notifier_retry(mmu->notifier, seq, *start, *length))
 		ret = -EAGAIN;
 	else
 		ret = fault_install(mmu, target, spares);
-	mmu->env->unlock(mmu->env, &mmu->lock);
+	vd_pgtable_unlock(&mmu->pt);
 	return ret;
 }
 
@@ -308,7 +336,7 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
 	unsigned told = 0;
 	int ret;
 
-	if (gpa.value >> mmu->format->input_bits)
+	if (gpa.value >> mmu->pt.format->input_bits)
 		return -ENOENT;
 	do {
 		if (mmu_is_dead(mmu)) {
@@ -317,7 +345,7 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
 		}
 		ret = fault_try(mmu, gpa.value, access, &spares, &target, &start, &length);
 		if (ret == -EAGAIN) {
-			vd_mmu_count(&mmu->counters.retries, 1);
+			vd_mmu_count(&mmu->faults.retries, 1);
 			vd_notifier_wait(mmu->notifier, start, length);
 		}
 		if (ret == -EUCLEAN && told++ < TELLS) {
@@ -331,6 +359,6 @@ int vd_mmu_fault(struct vd_mmu *mmu, vd_gpa gpa, unsigned access)
 		return ret;
 	fault_count(mmu, &target, ret);
 	vd_trace(mmu->env, VD_TRACE_FAULT, gpa.value, access,
-		 vd_mmu_format_size(mmu->format, target.level));
+		 vd_mmu_format_size(mmu->pt.format, target.level));
 	return 0;
 }

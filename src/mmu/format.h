@@ -12,7 +12,7 @@
 
 #include <viaduct/mmu.h>
 
-#define VD_MMU_LEVELS_MAX 5u
+#define VD_MMU_LEVELS_MAX VD_PGTABLE_LEVELS
 #define VD_MMU_ALWAYS_INLINE static inline __attribute__((always_inline))
 
 typedef _Atomic uint64_t vd_mmu_entry;
@@ -24,7 +24,7 @@ enum vd_mmu_entry_kind {
 	VD_MMU_MALFORMED, /* valid, but a walker faults on it */
 };
 
-/* What a walk needs of a vd_mmu; constant while that lives. */
+/* What a walk needs of a page table; constant while that lives. */
 struct vd_mmu_top {
 	const struct vd_mmu_format *format; /* for the walk of a shape that was made at run time */
 	vd_mmu_entry *entries;
@@ -32,12 +32,18 @@ struct vd_mmu_top {
 	unsigned page_shift; /* that pfns count in */
 };
 
-/* What a format has, as bits of vd_mmu_format.flags. */
-#define VD_MMU_FORMAT_ACCESSED 1u	   /* leaves have an accessed bit */
-#define VD_MMU_FORMAT_DIRTY 2u		   /* leaves have a dirty bit; else writable is dirty */
-#define VD_MMU_FORMAT_BREAK_BEFORE_MAKE 4u /* a valid entry becomes another valid one (address,
-					      size or type) only by way of absent and a flush */
-#define VD_MMU_FORMAT_STAGE1 8u		   /* attributes user and global mean something */
+/*
+ * What a format has, as bits of vd_mmu_format.flags.
+ *
+ * ACCESSED, DIRTY: leaves have such a bit; without a dirty bit, writable counts as dirty
+ * BREAK_BEFORE_MAKE: a valid entry becomes another valid one (other address, size or type) only by
+ *	way of absent and a flush
+ * STAGE1: attributes user and global mean something
+ */
+#define VD_MMU_FORMAT_ACCESSED 1u
+#define VD_MMU_FORMAT_DIRTY 2u
+#define VD_MMU_FORMAT_BREAK_BEFORE_MAKE 4u
+#define VD_MMU_FORMAT_STAGE1 8u
 
 /*
  * @shift, @bits: which input bits index the table of a level
@@ -60,7 +66,8 @@ struct vd_mmu_top {
  * @is_contiguous: whether the leaf is marked; NULL if no level has such
  * @contiguous_entry: the leaf for @address (its own, not the group's), marked or not; NULL as well
  * @fill: @count leaves for consecutive blocks from @address on, none of which was there (plain
- *	release stores are enough): leaf_entry() compiled into a loop for this format
+ *	release stores are enough), marked as whole groups if @contiguous: leaf_entry() and
+ *	contiguous_entry() compiled into a loop for this format
  * @walk: vd_mmu_format_walk() compiled for this format
  */
 struct vd_mmu_format {
@@ -87,7 +94,7 @@ struct vd_mmu_format {
 	bool (*is_contiguous)(uint64_t entry, unsigned level);
 	uint64_t (*contiguous_entry)(uint64_t entry, uint64_t address, unsigned level, bool on);
 	void (*fill)(vd_mmu_entry *entries, unsigned count, uint64_t address,
-		     const struct vd_mmu_attributes *attributes, unsigned level);
+		     const struct vd_mmu_attributes *attributes, unsigned level, bool contiguous);
 	int (*walk)(const struct vd_mmu_top *top, uint64_t gpa, unsigned access,
 		    struct vd_mmu_leaf *leaf);
 };
@@ -170,11 +177,14 @@ VD_MMU_ALWAYS_INLINE void vd_mmu_format_fill(const struct vd_mmu_format *format,
 					     vd_mmu_entry *entries, unsigned count,
 					     uint64_t address,
 					     const struct vd_mmu_attributes *attributes,
-					     unsigned level)
+					     unsigned level, bool contiguous)
 {
 	for (unsigned i = 0; i < count; i++) {
-		atomic_store_explicit(&entries[i], format->leaf_entry(address, attributes, level),
-				      memory_order_release);
+		uint64_t entry = format->leaf_entry(address, attributes, level);
+
+		if (contiguous && format->contiguous_entry)
+			entry = format->contiguous_entry(entry, address, level, true);
+		atomic_store_explicit(&entries[i], entry, memory_order_release);
 		address += vd_mmu_format_size(format, level);
 	}
 }
@@ -195,7 +205,7 @@ VD_MMU_ALWAYS_INLINE int vd_mmu_format_walk(const struct vd_mmu_format *format,
 		return -ENOENT;
 	for (;;) {
 		vd_mmu_entry *slot = &table[vd_mmu_format_index(format, level, gpa)];
-		/* Pairs with the release in vd_mmu_table_link(): the table below is zeroed. */
+		/* Pairs with the release in vd_mmu_table_link(): the table below is filled. */
 		uint64_t entry = atomic_load_explicit(slot, memory_order_acquire);
 		enum vd_mmu_entry_kind kind = format->kind(entry, level);
 		uint64_t used;
@@ -233,11 +243,13 @@ VD_MMU_ALWAYS_INLINE int vd_mmu_format_walk(const struct vd_mmu_format *format,
 		return vd_mmu_format_walk(&shape, top, gpa, access, leaf);                         \
 	}                                                                                          \
 	static void symbol##_fill(vd_mmu_entry *entries, unsigned count, uint64_t address,         \
-				  const struct vd_mmu_attributes *attributes, unsigned level)      \
+				  const struct vd_mmu_attributes *attributes, unsigned level,      \
+				  bool contiguous)                                                 \
 	{                                                                                          \
 		static const struct vd_mmu_format shape = {__VA_ARGS__};                           \
                                                                                                    \
-		vd_mmu_format_fill(&shape, entries, count, address, attributes, level);            \
+		vd_mmu_format_fill(&shape, entries, count, address, attributes, level,             \
+				   contiguous);                                                    \
 	}                                                                                          \
 	const struct vd_mmu_format symbol = {__VA_ARGS__, .fill = symbol##_fill,                   \
 					     .walk = symbol##_walk}

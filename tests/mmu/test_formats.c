@@ -248,7 +248,7 @@ static void fill_is_leaf_by_leaf(void **state)
 			unsigned count = 1 + (unsigned)test_random(&seed) % 62;
 
 			memset(entries, 0, sizeof(entries));
-			f->fill(entries + 1, count, address, &in, level);
+			f->fill(entries + 1, count, address, &in, level, false);
 			assert_int_equal(entries[0], 0);
 			assert_int_equal(entries[count + 1], 0);
 			for (unsigned n = 0; n < count; n++)

@@ -8,10 +8,10 @@
 
 static struct vd_mmu_place place_of(struct fixture *f, uint64_t gpa)
 {
-	struct vd_mmu_table *table = f->mmu->root;
+	struct vd_mmu_table *table = f->mmu->pt.root;
 
 	for (;;) {
-		unsigned index = vd_mmu_format_index(f->mmu->format, table->level, gpa);
+		unsigned index = vd_mmu_format_index(f->mmu->pt.format, table->level, gpa);
 		struct vd_mmu_table *child = vd_mmu_table_child(table, index);
 
 		if (!child)
@@ -31,16 +31,16 @@ static void set_and_clear_keep_count(void **state)
 	fixture_slot(&f, RAM_BASE, PAGE, f.ram, 0, false);
 	touch(&f, RAM_BASE, VD_READ);
 	place = place_of(&f, RAM_BASE);
-	assert_int_equal(place.table->used, 1);
-	vd_mmu_leaf_clear(f.mmu, &place);
+	assert_int_equal(vd_mmu_table_used(place.table), 1);
+	vd_mmu_leaf_clear(&f.mmu->pt, &place);
 	assert_int_equal(place.table->entries[place.index], 0);
-	assert_int_equal(place.table->used, 0);
-	vd_mmu_leaf_set(f.mmu, &place, f.mmu->format->leaf_entry(0, &device, 0), true);
-	assert_int_equal(place.table->leaves, 1);
-	assert_int_equal(place.table->devices, 1);
+	assert_int_equal(vd_mmu_table_used(place.table), 0);
+	vd_mmu_leaf_set(&f.mmu->pt, &place, f.mmu->pt.format->leaf_entry(0, &device, 0), true);
+	assert_int_equal(vd_mmu_table_leaves(place.table), 1);
+	assert_int_equal(vd_mmu_table_devices(place.table), 1);
 	assert_int_equal(stats_now(&f).device_pages, 1);
-	vd_mmu_leaf_clear(f.mmu, &place);
-	assert_int_equal(place.table->devices, 0);
+	vd_mmu_leaf_clear(&f.mmu->pt, &place);
+	assert_int_equal(vd_mmu_table_devices(place.table), 0);
 	assert_int_equal(stats_now(&f).device_pages, 0);
 	fixture_close(&f);
 }

@@ -50,25 +50,31 @@ static void creation_that_fails_leaves_nothing(void **state)
 
 static void spares_keep_what_they_have(void **state)
 {
+	const size_t one[VD_MMU_LEVELS_MAX] = {0, 1}, three[VD_MMU_LEVELS_MAX] = {1, 1, 1};
 	struct vd_mmu_spares spares = {0};
 	struct vd_mmu_table *first;
 	struct test_env test;
 
 	(void)state;
 	test_env_init(&test);
-	assert_int_equal(vd_mmu_spares_fill(&spares, &test.env, sv48x4, 1, 1), 0);
-	first = spares.level[1];
+	assert_false(vd_mmu_spares_suffice(&spares, one));
+	assert_int_equal(vd_mmu_spares_fill(&spares, &test.env, sv48x4, one), 0);
+	assert_true(vd_mmu_spares_suffice(&spares, one));
+	first = spares.first[1];
 	test_env_fail(&test, 4, -ENOMEM); /* level 0 has its two, level 2 loses its second */
-	assert_int_equal(vd_mmu_spares_fill(&spares, &test.env, sv48x4, 0, 2), -ENOMEM);
-	assert_ptr_equal(spares.level[1], first);
-	assert_non_null(spares.level[0]);
-	assert_null(spares.level[2]);
+	assert_int_equal(vd_mmu_spares_fill(&spares, &test.env, sv48x4, three), -ENOMEM);
+	assert_ptr_equal(spares.first[1], first);
+	assert_non_null(spares.first[0]);
+	assert_null(spares.first[2]);
+	assert_false(vd_mmu_spares_suffice(&spares, three));
 	test_env_fail(&test, 0, 0);
-	assert_int_equal(vd_mmu_spares_fill(&spares, &test.env, sv48x4, 0, 2), 0);
-	assert_ptr_equal(spares.level[1], first);
-	assert_int_equal(spares.level[2]->level, 2);
+	assert_int_equal(vd_mmu_spares_fill(&spares, &test.env, sv48x4, three), 0);
+	assert_ptr_equal(vd_mmu_spares_take(&spares, 1), first);
+	assert_null(vd_mmu_spares_take(&spares, 1));
+	vd_mmu_table_destroy(first);
+	assert_int_equal(spares.first[2]->level, 2);
 	vd_mmu_spares_drop(&spares);
-	assert_null(spares.level[1]);
+	assert_null(spares.first[0]);
 	assert_int_equal(test.blocks, 0);
 }
 
@@ -102,12 +108,12 @@ static void unlinked_tables_stay_until_readers_left(void **state)
 	vd_mmu_table_link(root, 2047, middle, 0x1001);
 	vd_mmu_table_link(middle, 7, leaves, 0x2001);
 	assert_int_equal(root->entries[2047], 0x1001);
-	assert_int_equal(root->used, 1);
+	assert_int_equal(vd_mmu_table_used(root), 1);
 	blocks = test.blocks;
 
 	vd_mmu_table_unlink(root, 2047, &detached);
 	assert_int_equal(root->entries[2047], 0);
-	assert_int_equal(root->used, 0);
+	assert_int_equal(vd_mmu_table_used(root), 0);
 	assert_null(vd_mmu_table_child(root, 2047));
 	vd_mmu_detached_retire(&detached);
 	assert_null(detached.first);

@@ -85,12 +85,12 @@ struct noting {
 	unsigned answer_at;
 };
 
-static int note(struct vd_mmu *mmu, struct vd_mmu_visitor *visitor,
+static int note(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 		const struct vd_mmu_place *place, enum vd_mmu_moment moment)
 {
 	struct noting *n = (struct noting *)visitor;
 
-	(void)mmu;
+	(void)pt;
 	assert_true(n->count < NOTES_MAX);
 	n->notes[n->count].moment = moment;
 	n->notes[n->count].level = place->table->level;
@@ -116,7 +116,7 @@ static int run_noting(struct fixture *f, struct noting *n, uint64_t first, uint6
 {
 	n->visitor = (struct vd_mmu_visitor){first, last, when, note};
 	n->count = 0;
-	return vd_mmu_visit(f->mmu, &n->visitor);
+	return vd_mmu_visit(&f->mmu->pt, &n->visitor);
 }
 
 static void visits_depth_first_in_order(void **state)
