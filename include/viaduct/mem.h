@@ -485,6 +485,10 @@ bool vd_mem_watched(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
  * anything.
  */
 void vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
+/** vd_mem_watched_else() - vd_mem_watched(), by another than @watch: for a watcher that stores */
+bool vd_mem_watched_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length);
+/** vd_mem_watch_tell_else() - vd_mem_watch_tell(), all but @watch */
+void vd_mem_watch_tell_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length);
 
 #ifdef __cplusplus
 }

@@ -186,6 +186,14 @@ bool vd_mem_watched(struct vd_mem *mem, vd_gpa gpa, uint64_t length)
 	return length && find_hit(mem, gpa.value, range_last(gpa.value, length), 0xff, &hit);
 }
 
+bool vd_mem_watched_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
+{
+	struct hit hit;
+
+	return length && find_hit(watch->mem, gpa.value, range_last(gpa.value, length),
+				  0xff & ~(1u << watch->number), &hit);
+}
+
 /* ---- telling -------------------------------------------------------------------------------- */
 
 /* A watcher that stays until watch_leave(); NULL if there is none of that number. */
@@ -241,6 +249,16 @@ void vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length)
 		return;
 	for (i = 0; i < VD_MEM_WATCHERS_MAX; i++)
 		tell_one(mem, i, gpa.value, range_last(gpa.value, length));
+}
+
+void vd_mem_watch_tell_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
+{
+	unsigned i;
+
+	for (i = 0; length && i < VD_MEM_WATCHERS_MAX; i++) {
+		if (i != watch->number)
+			tell_one(watch->mem, i, gpa.value, range_last(gpa.value, length));
+	}
 }
 
 /* ---- setting and clearing ------------------------------------------------------------------- */
