@@ -32,6 +32,9 @@ extern "C" {
 
 struct vd_vm;
 
+#define VD_VM_MEMORY_MIN (64ull << 20)
+#define VD_VM_MEMORY_MAX (512ull << 30)
+
 enum vd_vm_exit {
 	VD_VM_EXIT_POWER_OFF = 1, /* the guest asked for it */
 	VD_VM_EXIT_RESET,
@@ -43,7 +46,8 @@ enum vd_vm_exit {
 /**
  * struct vd_vm_config
  * @kernel: path of a RISC-V Linux Image; @initrd: path or NULL; @append: command line or NULL
- * @memory: bytes of RAM, a multiple of 2 MiB, at least 64 MiB
+ * @memory: bytes of RAM, a multiple of 2 MiB, VD_VM_MEMORY_MIN to _MAX
+ * @restore: nothing is loaded: vd_vm_restore() will, before vd_vm_run()
  * @direct_mmio: map device BARs straight into the guest; else trap every access
  * @check_tlb: compare every soft TLB fill with a fresh walk (slow; for tests)
  * @spare_frames: keep room so that guest pages can be moved to other frames (for tests)
@@ -55,7 +59,7 @@ struct vd_vm_config {
 	const char *kernel, *initrd, *append;
 	uint64_t memory;
 	unsigned cpus;
-	bool direct_mmio, check_tlb, spare_frames, svadu;
+	bool direct_mmio, check_tlb, spare_frames, svadu, restore;
 	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
 	void *context;
 };
@@ -107,6 +111,95 @@ struct vd_vm_stats {
 	uint64_t tlb_shootdowns, direct_pages, interrupts;
 };
 void vd_vm_stats(struct vd_vm *vm, struct vd_vm_stats *stats);
+
+/* ---- live snapshots -------------------------------------------------------------------------- */
+
+/**
+ * struct vd_vm_snapshot_ops - what the program around the machine adds to a snapshot; all optional
+ * @moment: harts stand, devices are quiesced: append what is to be remembered with the machine.
+ *	Short, the guest waits. 0, or -errno with the reason in @error: the snapshot is given up
+ * @images: harts run again, devices are still quiesced: copy what they would change. Errors as
+ *	@moment
+ * @progress: now and then while memory is copied, in bytes. Not 0 gives it up; -ECANCELED for
+ *	"the user wants it so"
+ */
+struct vd_vm_snapshot_ops {
+	int (*moment)(void *context, struct vd_stream *program, struct vd_error *error);
+	int (*images)(void *context, struct vd_error *error);
+	int (*progress)(void *context, uint64_t done, uint64_t total);
+};
+
+/**
+ * struct vd_vm_snapshot_result
+ * @pause_ns: how long the harts stood
+ * @held_ns: how long the devices did
+ * @memory_bytes: of pages that are stored; the others are zero
+ * @file_bytes: that the file takes on its disk
+ */
+struct vd_vm_snapshot_result {
+	uint64_t pause_ns, held_ns, memory_bytes, file_bytes;
+};
+
+/**
+ * vd_vm_snapshot() - write memory, harts and devices as of one moment to a file, while the guest
+ * goes on
+ * @path: replaced when the snapshot is complete and on stable storage, else untouched; until then
+ *	it is written as PATH.partial. Mode 0600. Must stay valid meanwhile
+ *
+ * The harts stop for a moment, devices finish what is under way and drop their pins, states are
+ * saved, and every mirror loses its leave to store. Then the guest goes on, and each page is copied
+ * at the latest before its first store. Pages that were never touched, or are zero, are holes.
+ *
+ * A hart whose run is over has to have been in vd_vm_run(); a machine that does not run yet can be
+ * saved as well. Any thread but a hart's. On an error the guest goes on unharmed.
+ *
+ * Return: 0; with the reason in @error: -EBUSY another snapshot is being taken, or a device does
+ *	not let go of memory; -ESHUTDOWN the run is over; -ENOMEM; -ENAMETOOLONG; -EINVAL @path is
+ *	no regular file; what @ops, a device's quiesce and save, open(2), write(2), fsync(2) and
+ *	rename(2) say.
+ */
+int vd_vm_snapshot(struct vd_vm *vm, const char *path, const struct vd_vm_snapshot_ops *ops,
+		   void *context, struct vd_vm_snapshot_result *result, struct vd_error *error);
+
+struct vd_snapshot;
+
+/**
+ * struct vd_snapshot_info - of what machine it is
+ * @memory, @cpus, @svadu: as in struct vd_vm_config
+ * @devices: plugged
+ * @program, @program_length: what vd_vm_snapshot_ops.moment had put in. Any bytes
+ */
+struct vd_snapshot_info {
+	uint64_t memory;
+	unsigned cpus, devices;
+	bool svadu;
+	const uint8_t *program;
+	size_t program_length;
+};
+
+/**
+ * vd_snapshot_open() - open a snapshot and check it, but for its pages; the file may be anything
+ * @path: must stay valid until it is closed
+ * Return: 0; with the reason in @error: -EINVAL no snapshot, of another format, cut off, damaged or
+ *	contradicting itself; -ENOMEM; what open(2) says.
+ */
+int vd_snapshot_open(const struct vd_env *env, const char *path, struct vd_snapshot **snapshot,
+		     struct vd_error *error);
+/** vd_snapshot_close() - NULL is nothing */
+void vd_snapshot_close(struct vd_snapshot *snapshot);
+/** vd_snapshot_info() - good until it is closed */
+const struct vd_snapshot_info *vd_snapshot_info(const struct vd_snapshot *snapshot);
+
+/**
+ * vd_vm_restore() - put a machine into the state of a snapshot
+ *
+ * Once, before vd_vm_run(), on a machine that was created with @restore and has the same devices
+ * plugged in the same order. The guest's time goes on from the moment of the snapshot, as if none
+ * had passed.
+ * Return: 0; with the reason in @error: -EINVAL another machine, or a damaged file; -ENOMEM; then
+ *	the machine is good for nothing but vd_vm_destroy().
+ */
+int vd_vm_restore(struct vd_vm *vm, struct vd_snapshot *snapshot, struct vd_error *error);
 
 /* ---- a bare machine for riscv-tests ELF files ------------------------------------------------ */
 

@@ -30,6 +30,7 @@ struct machine_hart {
 	enum hart_state state;	       /* under vm->lock */
 	uint64_t start_pc, start_a1;   /* of a hart that was asked to start */
 	bool parked;		       /* does not run its guest; under vm->lock */
+	bool entered;		       /* its thread is there; under vm->lock */
 };
 
 struct uart;
@@ -55,6 +56,9 @@ struct vd_vm {
 	pthread_cond_t changed;
 	_Atomic bool stopping;
 	_Atomic bool pausing; /* changed under lock */
+	unsigned held;	      /* for snapshots: as pausing, but nobody else's; under lock */
+	_Atomic bool snapshotting;
+	bool restored; /* harts go on from where they were */
 	enum vd_vm_exit exit;
 	_Atomic uint64_t run_ns, started_ns;
 };
@@ -92,11 +96,19 @@ void vd_uart_write(struct uart *uart, const uint8_t *bytes, size_t length);
 size_t vd_uart_input(struct uart *uart, const uint8_t *bytes, size_t length);
 void vd_uart_flush(struct uart *uart);
 void vd_uart_finish(struct uart *uart); /* flush, when nobody will poll it for a while */
+void vd_uart_save(struct uart *uart, struct vd_stream *stream);
+bool vd_uart_load(struct uart *uart, struct vd_stream *stream); /* false: nothing has changed */
 bool vd_uart_saw_panic(struct uart *uart);
 extern const struct vd_trap_ops vd_uart_ops;
 
 /* threads.c */
 void vd_vm_end(struct vd_vm *vm, enum vd_vm_exit exit);
+/*
+ * As pause and resume, but counted, and whatever the user does meanwhile. Return: 0; -ESHUTDOWN the
+ * run is over; vd_vm_let_go() in any case.
+ */
+int vd_vm_hold(struct vd_vm *vm);
+void vd_vm_let_go(struct vd_vm *vm);
 int vd_vm_start_hart(struct vd_vm *vm, uint64_t id, uint64_t pc, uint64_t argument);
 extern const struct vd_hart_ops vd_vm_hart_ops;
 

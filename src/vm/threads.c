@@ -154,7 +154,8 @@ static bool wait_for_turn(struct machine_hart *h)
 	pthread_mutex_lock(&vm->lock);
 	h->parked = true;
 	pthread_cond_broadcast(&vm->changed);
-	while (!atomic_load(&vm->stopping) && (vm->pausing || h->state == HART_STOPPED)) {
+	while (!atomic_load(&vm->stopping) &&
+	       (vm->pausing || vm->held || h->state == HART_STOPPED)) {
 		/*
 		 * vd_vm_stop() may come from a signal handler and cannot broadcast: look now and
 		 * then.
@@ -183,6 +184,9 @@ static void *hart_thread(void *argument)
 {
 	struct machine_hart *h = argument;
 
+	pthread_mutex_lock(&h->vm->lock);
+	h->entered = true;
+	pthread_mutex_unlock(&h->vm->lock);
 	while (wait_for_turn(h))
 		if (vd_hart_run(h->hart) == VD_HART_EXIT_CHECK)
 			vd_vm_end(h->vm, VD_VM_EXIT_ERROR);
@@ -192,7 +196,8 @@ static void *hart_thread(void *argument)
 enum vd_vm_exit vd_vm_run(struct vd_vm *vm, struct vd_error *error)
 {
 	vm->started_ns = vm->env->clock_ns(vm->env);
-	vd_vm_start_hart(vm, 0, VD_BOARD_RAM + KERNEL_OFFSET, vm->device_tree);
+	if (!vm->restored)
+		vd_vm_start_hart(vm, 0, VD_BOARD_RAM + KERNEL_OFFSET, vm->device_tree);
 	for (unsigned i = 1; i < vm->hart_count; i++) {
 		int rc = pthread_create(&vm->harts[i].thread, NULL, hart_thread, &vm->harts[i]);
 
@@ -233,6 +238,32 @@ void vd_vm_resume(struct vd_vm *vm)
 {
 	pthread_mutex_lock(&vm->lock);
 	vm->pausing = false;
+	pthread_cond_broadcast(&vm->changed);
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int vd_vm_hold(struct vd_vm *vm)
+{
+	bool over;
+
+	pthread_mutex_lock(&vm->lock);
+	vm->held++;
+	pthread_mutex_unlock(&vm->lock);
+	stop_all_harts(vm);
+	pthread_mutex_lock(&vm->lock);
+	/* A thread that is not there yet parks when it comes; one that ends is parked. */
+	for (unsigned i = 0; i < vm->hart_count; i++)
+		while (vm->harts[i].entered && !vm->harts[i].parked)
+			pthread_cond_wait(&vm->changed, &vm->lock);
+	over = atomic_load(&vm->stopping);
+	pthread_mutex_unlock(&vm->lock);
+	return over ? -ESHUTDOWN : 0;
+}
+
+void vd_vm_let_go(struct vd_vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->held--;
 	pthread_cond_broadcast(&vm->changed);
 	pthread_mutex_unlock(&vm->lock);
 }

@@ -232,3 +232,55 @@ bool vd_uart_saw_panic(struct uart *u)
 	pthread_mutex_unlock(&u->lock);
 	return panic;
 }
+
+/* ---- saving and loading ---- */
+
+void vd_uart_save(struct uart *u, struct vd_stream *stream)
+{
+	uint8_t registers[8];
+
+	pthread_mutex_lock(&u->lock);
+	flush_locked(u); /* what was sent is the console's */
+	memcpy(registers, (uint8_t[8]){u->ier, u->lcr, u->mcr, u->scratch, u->divisor[0],
+				       u->divisor[1], u->fifo, u->became_empty}, 8);
+	vd_stream_put(stream, registers, sizeof(registers));
+	vd_stream_put_u64(stream, u->input_count);
+	for (unsigned i = 0; i < u->input_count; i++)
+		vd_stream_put(stream, &u->input[(u->input_head + i) % sizeof(u->input)], 1);
+	vd_stream_put_u64(stream, u->panic_matched);
+	vd_stream_put_u64(stream, u->panic);
+	pthread_mutex_unlock(&u->lock);
+}
+
+bool vd_uart_load(struct uart *u, struct vd_stream *stream)
+{
+	uint8_t registers[8], input[sizeof(u->input)];
+	uint64_t count, matched, panic;
+
+	vd_stream_get(stream, registers, sizeof(registers));
+	count = vd_stream_get_u64(stream);
+	if (count > sizeof(input))
+		return false;
+	vd_stream_get(stream, input, count);
+	matched = vd_stream_get_u64(stream);
+	panic = vd_stream_get_u64(stream);
+	if (stream->failed || matched >= sizeof(panic_text) - 1 || panic > 1 ||
+	    registers[0] > 15 || registers[2] > 31 || registers[7] > 1)
+		return false;
+	pthread_mutex_lock(&u->lock);
+	u->ier = registers[0];
+	u->lcr = registers[1];
+	u->mcr = registers[2];
+	u->scratch = registers[3];
+	u->divisor[0] = registers[4];
+	u->divisor[1] = registers[5];
+	u->fifo = registers[6];
+	u->became_empty = registers[7];
+	memcpy(u->input, input, count);
+	u->input_head = 0;
+	u->input_count = (unsigned)count;
+	u->panic_matched = (unsigned)matched;
+	u->panic = panic;
+	pthread_mutex_unlock(&u->lock);
+	return true;
+}

@@ -7,10 +7,10 @@
 
 static int check_config(const struct vd_vm_config *config, struct vd_error *error)
 {
-	if (!config->kernel)
+	if (!config->kernel && !config->restore)
 		return vd_error_set(error, -EINVAL, "no kernel given; use --kernel FILE");
-	if (config->memory < 64 * MIB || config->memory % (2 * MIB) ||
-	    config->memory > 1024 * GIB / 2)
+	if (config->memory < VD_VM_MEMORY_MIN || config->memory % (2 * MIB) ||
+	    config->memory > VD_VM_MEMORY_MAX)
 		return vd_error_set(error, -EINVAL, "the guest's memory must be 64 MiB to 512 GiB, "
 				    "a multiple of 2 MiB");
 	if (config->cpus < 1 || config->cpus > VD_BOARD_HARTS_MAX)
@@ -113,7 +113,7 @@ int vd_vm_create(const struct vd_vm_config *config, struct vd_vm **result, struc
 		rc = vd_board_add_slots(vm, error);
 	if (!rc)
 		rc = create_io(vm, error);
-	if (!rc)
+	if (!rc && !config->restore)
 		rc = vd_boot_load(vm, error);
 	if (rc) {
 		vd_vm_destroy(vm);

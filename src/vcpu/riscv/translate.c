@@ -46,7 +46,7 @@ static void check_fill(struct vd_hart *h, uint64_t gpa, unsigned access, vd_pfn 
 	if (vd_notifier_retry(vd_mem_notifier(h->config.mem), seq, gpa & PAGE_MASK, PAGE_SIZE))
 		return; /* it is just changing: a flush is on its way */
 	if (rc || page.host.pfn.value != pfn.value ||
-	    ((access & VD_WRITE) && !page.writable))
+	    ((access & VD_WRITE) && !page.writable && !page.watched))
 		h->check_failed = true;
 }
 
