@@ -226,8 +226,8 @@ static int check_internal(const struct vd_slot_config *config, struct vd_error *
 	uint64_t start;
 
 	if (config->kind == VD_SLOT_TRAP)
-		return vd_error_set(error, -EOPNOTSUPP, "slot %s: nothing traps in an internal guest",
-				    name_of(config));
+		return vd_error_set(error, -EOPNOTSUPP,
+				    "slot %s: nothing traps in an internal guest", name_of(config));
 	start = vd_host_object_physical(config->object);
 	if (start + config->offset == config->base.value)
 		return 0;
