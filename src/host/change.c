@@ -65,14 +65,23 @@ static int punch_frames(const struct vd_host_object *object, uint64_t frame, uin
 static int discard_private(struct vd_host_object *object, uint64_t page, uint64_t count)
 {
 	char *address = (char *)atomic_load_explicit(&object->address, memory_order_relaxed);
+	int result = 0;
 
 	if (address == (char *)ADDRESS_NONE)
 		return -EFAULT;
+	if (pages_gone(object, page) || pages_gone_run(object, page, count) < count)
+		return -EFAULT;
+	address += bytes_of(object, page);
+	if (object->foreign)
+		foreign_pause(object, (uintptr_t)address, bytes_of(object, count));
 	/* nothing else is left to be invalid but that it is locked */
-	if (madvise(address + bytes_of(object, page), bytes_of(object, count), MADV_DONTNEED))
-		return errno == EINVAL ? -EBUSY : -errno;
-	pages_clear_written(object, page, count);
-	return 0;
+	if (madvise(address, bytes_of(object, count), MADV_DONTNEED))
+		result = errno == EINVAL ? -EBUSY : -errno;
+	if (object->foreign)
+		foreign_resume(object, (uintptr_t)address, bytes_of(object, count));
+	if (!result)
+		pages_clear_written(object, page, count);
+	return result;
 }
 
 static int change_discard(struct vd_host_object *object, uint64_t page, uint64_t count)

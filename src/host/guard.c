@@ -13,12 +13,14 @@
 #include <unistd.h>
 
 #include "host/object.h"
+#include "host/skip.h"
 
-#define WINDOWS 64
+#define WINDOWS 128
 
 static struct {
 	_Atomic uintptr_t base; /* 0: free */
 	_Atomic uint64_t size;	/* 0: being set up or torn down */
+	_Atomic bool foreign;
 } windows[WINDOWS];
 
 static const int signals[] = {SIGBUS, SIGSEGV};
@@ -31,13 +33,14 @@ static struct sigaction before[2];
 static _Thread_local struct vd_host_guard *current_guard
 	__attribute__((tls_model("initial-exec")));
 
-int guard_add_window(uintptr_t base, uint64_t size)
+int guard_add_window(uintptr_t base, uint64_t size, bool foreign)
 {
 	for (int i = 0; i < WINDOWS; i++) {
 		uintptr_t none = 0;
 
 		if (atomic_compare_exchange_strong(&windows[i].base, &none, base)) {
-			/* release: pairs with in_window() */
+			atomic_store_explicit(&windows[i].foreign, foreign, memory_order_relaxed);
+			/* release: pairs with find_window() */
 			atomic_store_explicit(&windows[i].size, size, memory_order_release);
 			return i;
 		}
@@ -53,15 +56,18 @@ void guard_remove_window(int slot)
 	atomic_store_explicit(&windows[slot].base, 0, memory_order_release);
 }
 
-static bool in_window(uintptr_t address)
+/* Return: whether the address is in a window; then *@foreign is set. */
+static bool find_window(uintptr_t address, bool *foreign)
 {
 	for (int i = 0; i < WINDOWS; i++) {
 		/* acquire: pairs with guard_add_window() */
 		uint64_t size = atomic_load_explicit(&windows[i].size, memory_order_acquire);
 		uintptr_t base = atomic_load_explicit(&windows[i].base, memory_order_relaxed);
 
-		if (address - base < size)
+		if (address - base < size) {
+			*foreign = atomic_load_explicit(&windows[i].foreign, memory_order_relaxed);
 			return true;
+		}
 	}
 	return false;
 }
@@ -76,14 +82,18 @@ static bool put_zeroes(uintptr_t address)
 	return result != -1;
 }
 
-static bool guard_handles(const siginfo_t *info)
+static bool guard_handles(const siginfo_t *info, void *context)
 {
 	struct vd_host_guard *guard = current_guard;
 	uintptr_t address = (uintptr_t)info->si_addr;
+	bool foreign;
 
 	/* si_code > 0: a fault of this thread, not a signal somebody sent */
-	if (!guard || info->si_code <= 0 || !atomic_load(&active) || !in_window(address) ||
-	    !put_zeroes(address))
+	if (!guard || info->si_code <= 0 || !atomic_load(&active) ||
+	    !find_window(address, &foreign))
+		return false;
+	/* a mapping that is not ours stays as it is */
+	if (!(foreign ? skip_access(context) : put_zeroes(address)))
 		return false;
 	atomic_fetch_add_explicit(&guard->hits, 1, memory_order_relaxed);
 	if (guard->notify)
@@ -114,7 +124,7 @@ static void handle_fault(int number, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
-	if (!guard_handles(info))
+	if (!guard_handles(info, context))
 		chain(number, info, context);
 	errno = saved;
 }

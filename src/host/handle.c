@@ -204,6 +204,7 @@ struct vd_host_object *object_new(struct vd_host *host, const char *name, uint64
 	object->flags = flags;
 	object->granule_shift = host->page_shift;
 	object->fd = -1;
+	object->guard_slot = -1;
 	atomic_init(&object->references, 1);
 	/* relaxed: any lock will do */
 	object->lock = &host->change_locks[atomic_fetch_add_explicit(&host->objects_made, 1,
@@ -338,7 +339,7 @@ struct vd_host *vd_host_object_host(const struct vd_host_object *object)
 
 static bool may_change_unannounced(const struct vd_host_object *object)
 {
-	return object->private && !(object->flags & VD_HOST_ANNOUNCED);
+	return object->private && !object->watched && !(object->flags & VD_HOST_ANNOUNCED);
 }
 
 int vd_host_object_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,

@@ -3,10 +3,23 @@
 #include "host/object.h"
 
 /*
- * How far a run is followed. No table maps a larger block than 1 GiB at once, and single pages with
- * state of their own are not worth counting beyond a chunk.
+ * How far a run is followed: no table maps a larger block than 1 GiB at once, and a lookup may be
+ * made for a few bytes. Private memory has a bit a page.
  */
 #define RUN_BYTES (UINT64_C(1) << 30)
+#define PRIVATE_RUN_PAGES 512u
+
+/* How far @index is followed by pages of which the same holds. */
+static uint64_t run_of(const struct vd_host_object *object, uint64_t index, uint64_t limit)
+{
+	limit = pages_run_near(object, index, limit);
+	if (!object->private)
+		return limit;
+	if (limit > PRIVATE_RUN_PAGES)
+		limit = PRIVATE_RUN_PAGES;
+	limit = pages_gone_run(object, index, limit);
+	return pages_written_run(object, index, limit);
+}
 
 int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, unsigned access,
 			  struct vd_host_page *page)
@@ -26,15 +39,15 @@ int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, 
 	size = object_present(object);
 	if (address == ADDRESS_NONE || offset >= size)
 		return -EFAULT;
+	if (pages_gone(object, index))
+		return -EFAULT;
 	state = pages_get(object, index);
 	if (access & VD_WRITE && (object->flags & VD_HOST_READ_ONLY || state.read_only))
 		return -EACCES;
 	if (access & VD_WRITE && object->private)
 		pages_mark_written(object, index);
 	limit = size - (index << shift) < RUN_BYTES ? size - (index << shift) : RUN_BYTES;
-	limit = pages_run(object, index, limit >> shift);
-	if (object->private)
-		limit = pages_written_run(object, index, limit);
+	limit = run_of(object, index, limit >> shift);
 	page->writable = !(object->flags & VD_HOST_READ_ONLY) && !state.read_only &&
 		(!object->private || pages_written(object, index));
 	page->run = (limit << shift) - (offset - (index << shift));

@@ -280,6 +280,7 @@ int vd_host_private(struct vd_host *host, const char *name, void *address, uint6
 		object_free(object);
 		return vd_error_set(error, result, "%s: the host has been destroyed", name);
 	}
+	object->guard_slot = guard_add_window((uintptr_t)address, size, true);
 	*out = object;
 	return 0;
 }
@@ -300,14 +301,24 @@ uint64_t hosted_present(const struct vd_host_object *object)
 	return end < object->size ? end : object->size;
 }
 
+/* Nobody reaches private memory through us any more. */
+static void leave_private(struct vd_host_object *object)
+{
+	foreign_forget(object);
+	guard_remove_window(object->guard_slot);
+	object->guard_slot = -1;
+}
+
 static void close_object(struct vd_host_object *object)
 {
+	leave_private(object);
 	if (object->fd >= 0)
 		close(object->fd);
 }
 
 static void unmap_object(struct vd_host_object *object)
 {
+	leave_private(object);
 	if (object->range)
 		window_release(object->host, object->range);
 }

@@ -86,11 +86,20 @@ struct vd_host {
 struct page_chunk {
 	_Atomic uint32_t frame[CHUNK_PAGES];
 	_Atomic uint64_t read_only[CHUNK_PAGES / 64];
+	_Atomic uint64_t breaks[CHUNK_PAGES / 64]; /* set: does not go on as the page before it */
 };
 
-/* A chunk without state is NULL: every page in the frame of its own number, not protected. */
+/* 512 chunks: 1 GiB of 4 KiB pages */
+#define GROUP_SHIFT 9u
+#define GROUP_CHUNKS (1u << GROUP_SHIFT)
+
+/*
+ * A chunk without state is NULL: every page in the frame of its own number, not protected.
+ * @stated: of each group, how many chunks have state
+ */
 struct page_table {
 	uint64_t chunks;
+	_Atomic uint32_t *stated;
 	struct page_chunk *_Atomic chunk[];
 };
 
@@ -120,6 +129,11 @@ struct vd_host_object {
 	struct vd_lock *lock; /* changes of page state and mapping; one of change_locks */
 	struct page_table *_Atomic table;
 	_Atomic uint64_t *written; /* private: one bit a page, set by a lookup for writing */
+	_Atomic uint64_t *gone;	   /* foreign: one bit a page, set when it was unmapped; or NULL */
+	struct vd_foreign *foreign; /* the detector that watches it, or NULL */
+	bool watched;		   /* it does, or did until it ended */
+	bool watched_open;	   /* it does; the detector's lock */
+	int guard_slot;		   /* private: in the fault guard's table, or negative */
 	uint64_t *spare_used;	   /* one bit a frame */
 	uint64_t spare_next;
 	struct vd_deferred deferred;
@@ -190,6 +204,11 @@ struct page_state pages_get(const struct vd_host_object *object, uint64_t page);
  * How many pages from @page on, at most @limit, lie in consecutive frames with the same protection.
  */
 uint64_t pages_run(const struct vd_host_object *object, uint64_t page, uint64_t limit);
+/*
+ * The same in constant time: it may end early, at the end of 2 MiB of which some page has state,
+ * and after 32 MiB of a GiB of which some page has.
+ */
+uint64_t pages_run_near(const struct vd_host_object *object, uint64_t page, uint64_t limit);
 /* Makes room for state of a range. Lock held. Return: 0, -ENOMEM. */
 int pages_prepare(struct vd_host_object *object, uint64_t page, uint64_t count);
 /* The rest needs a prepared range and the lock. */
@@ -204,6 +223,11 @@ void pages_mark_written(const struct vd_host_object *object, uint64_t page);
 void pages_clear_written(struct vd_host_object *object, uint64_t page, uint64_t count);
 uint64_t pages_written_run(const struct vd_host_object *object, uint64_t page, uint64_t limit);
 
+/* Foreign memory: which pages are not mapped any more, for good. */
+bool pages_gone(const struct vd_host_object *object, uint64_t page);
+void pages_mark_gone(const struct vd_host_object *object, uint64_t page, uint64_t count);
+uint64_t pages_gone_run(const struct vd_host_object *object, uint64_t page, uint64_t limit);
+
 /* Spare frames, lock held. Return: a frame, or UINT64_MAX when there is none. */
 int spares_prepare(struct vd_host_object *object);
 uint64_t spares_take(struct vd_host_object *object);
@@ -216,10 +240,21 @@ bool holds_any(struct vd_host_object *object, uint64_t offset, uint64_t length);
 /* The end of the host: unlocks everything. */
 void holds_close(struct vd_host *host);
 
+/* foreign.c */
+
+/* Before a watched object is freed: the detector forgets it, and does not use it any more. */
+void foreign_forget(struct vd_host_object *object);
+/* Around a change of our own that raises an event. */
+void foreign_pause(struct vd_host_object *object, uintptr_t address, uint64_t length);
+void foreign_resume(struct vd_host_object *object, uintptr_t address, uint64_t length);
+
 /* guard.c */
 bool guard_installed(void);
-/* Return: a slot of the table, or -ENOSPC. */
-int guard_add_window(uintptr_t base, uint64_t size);
+/*
+ * @foreign: not our mapping: accesses that fail are skipped, nothing is mapped over it
+ * Return: a slot of the table, or -ENOSPC.
+ */
+int guard_add_window(uintptr_t base, uint64_t size, bool foreign);
 void guard_remove_window(int slot);
 
 #endif

@@ -87,7 +87,7 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	}
 	host->backing = &hosted_backing;
 	host_open(host);
-	host->guard_slot = guard_add_window(host->window_base, host->window_size);
+	host->guard_slot = guard_add_window(host->window_base, host->window_size, false);
 	*out = host;
 	return 0;
 }

@@ -89,6 +89,32 @@ static void check_runs(const struct vd_host_object *object, const uint32_t *fram
 	assert_int_equal(pages_get(object, page).frame, frame[page]);
 	assert_int_equal(pages_get(object, page).read_only, read_only[page]);
 	assert_int_equal(pages_run(object, page, limit), n);
+	/* may end earlier, but only at the end of a chunk, and never later */
+	assert_in_range(pages_run_near(object, page, limit), 1, n);
+	if (pages_run_near(object, page, limit) < n)
+		assert_int_equal((page + pages_run_near(object, page, limit)) % CHUNK_PAGES, 0);
+}
+
+/* A page with state costs its own GiB the large runs, no other. */
+static void far_state_does_not_shorten_a_run(void **state)
+{
+	uint64_t pages = UINT64_C(3) * GROUP_CHUNKS * CHUNK_PAGES, group = pages / 3;
+	struct vd_host_object *object = bare_object(0);
+
+	(void)state;
+	object->pages = pages;
+	assert_int_equal(pages_run_near(object, 0, group), group);
+	assert_int_equal(pages_prepare(object, 100, 1), 0);
+	pages_set_frame(object, 100, 7);
+	assert_int_equal(pages_run_near(object, 0, group), 100);
+	assert_int_equal(pages_run_near(object, 100, group), 1);
+	assert_int_equal(pages_run_near(object, 101, group), CHUNK_PAGES - 101);
+	assert_int_equal(pages_run_near(object, CHUNK_PAGES, group), 16 * CHUNK_PAGES);
+	assert_int_equal(pages_run_near(object, group, group), group);
+	assert_int_equal(pages_run_near(object, group - CHUNK_PAGES, 2 * group + CHUNK_PAGES),
+			 2 * group + CHUNK_PAGES);
+	pages_free(object);
+	assert_int_equal(test.blocks, 0);
 }
 
 static void state_agrees_with_arrays(void **state)
@@ -193,6 +219,7 @@ int main(void)
 		cmocka_unit_test(untouched_pages_have_no_state),
 		cmocka_unit_test(runs_cross_chunks_only_in_order),
 		cmocka_unit_test(preparing_may_fail_anywhere),
+		cmocka_unit_test(far_state_does_not_shorten_a_run),
 		cmocka_unit_test_teardown(state_agrees_with_arrays, test_seed_print),
 		cmocka_unit_test_teardown(written_bits_agree_with_an_array, test_seed_print),
 		cmocka_unit_test(spares_are_handed_out_once),
