@@ -9,6 +9,7 @@
 #ifndef VIADUCT_VM_H
 #define VIADUCT_VM_H
 
+#include <viaduct/foreign.h>
 #include <viaduct/pci.h>
 #include <viaduct/vcpu.h>
 
@@ -44,10 +45,20 @@ enum vd_vm_exit {
 };
 
 /**
+ * enum vd_vm_memory - what the guest's RAM is
+ * @VD_VM_MEMORY_SHARED: a sealed memfd in the host's window
+ * @VD_VM_MEMORY_PRIVATE: anonymous memory of this process at its own address, which other code may
+ *	discard and so on: foreign.h says what the guest sees. Where its changes cannot be
+ *	watched it is locked, and RLIMIT_MEMLOCK must allow that
+ */
+enum vd_vm_memory { VD_VM_MEMORY_SHARED, VD_VM_MEMORY_PRIVATE };
+
+/**
  * struct vd_vm_config
  * @kernel: path of a RISC-V Linux Image; @initrd: path or NULL; @append: command line or NULL
  * @memory: bytes of RAM, a multiple of 2 MiB, VD_VM_MEMORY_MIN to _MAX
  * @restore: nothing is loaded: vd_vm_restore() will, before vd_vm_run()
+ * @memory_kind: see there
  * @direct_mmio: map device BARs straight into the guest; else trap every access
  * @check_tlb: compare every soft TLB fill with a fresh walk (slow; for tests)
  * @spare_frames: keep room so that guest pages can be moved to other frames (for tests)
@@ -58,6 +69,7 @@ struct vd_vm_config {
 	const struct vd_env *env;
 	const char *kernel, *initrd, *append;
 	uint64_t memory;
+	enum vd_vm_memory memory_kind;
 	unsigned cpus;
 	bool direct_mmio, check_tlb, spare_frames, svadu, restore;
 	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
@@ -77,6 +89,8 @@ struct vd_dma_space *vd_vm_dma_space(struct vd_vm *vm);
 struct vd_mem *vd_vm_mem(struct vd_vm *vm);
 struct vd_mmu *vd_vm_mmu(struct vd_vm *vm);
 struct vd_pci_host *vd_vm_pci(struct vd_vm *vm);
+/** vd_vm_ram_watched() - whether changes of private RAM by others are seen; false: it is locked */
+bool vd_vm_ram_watched(const struct vd_vm *vm);
 /** vd_vm_ram() - the object behind the guest's RAM; offset 0 is VD_BOARD_RAM */
 struct vd_host_object *vd_vm_ram(struct vd_vm *vm);
 /**
@@ -109,6 +123,7 @@ struct vd_vm_stats {
 	struct vd_dma_stats dma;
 	struct vd_hart_stats harts; /* summed */
 	uint64_t tlb_shootdowns, direct_pages, interrupts;
+	struct vd_foreign_stats foreign; /* of private memory */
 };
 void vd_vm_stats(struct vd_vm *vm, struct vd_vm_stats *stats);
 

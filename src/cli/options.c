@@ -6,7 +6,7 @@
 
 #include "cli/run.h"
 
-enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS };
+enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS, MEMORY_KIND };
 
 struct option {
 	const char *name;
@@ -21,6 +21,9 @@ static const struct option options_known[] = {
 	{"--initrd", TEXT, AT(initrd), "FILE", "initial RAM disk"},
 	{"--append", TEXT, AT(append), "TEXT", "kernel command line"},
 	{"--memory", SIZE, AT(memory), "SIZE", "guest RAM, e.g. 512M or 2G (default 512M)"},
+	{"--memory-kind", MEMORY_KIND, AT(memory_kind), "KIND",
+	 "shared (default) or private: anonymous memory, whose changes\n"
+	 "                       by other code of the process are watched"},
 	{"--cpus", COUNT, AT(cpus), "N", "harts (default 1)"},
 	{"--device", DEVICE, 0, "SPEC", "assign a device; may be repeated:\n"
 	 "                       nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT]\n"
@@ -38,7 +41,8 @@ static const struct option options_known[] = {
 	{"--check-tlb", FLAG, AT(check_tlb), NULL,
 	 "compare every soft TLB fill with a fresh walk (slow)"},
 	{"--stress", STRESS, AT(stress), "LIST",
-	 "for tests: move and/or discard guest pages while it runs"},
+	 "for tests: change guest memory while it runs: move, discard,\n"
+	 "                       protect, age, foreign"},
 	{"--help", FLAG, AT(help), NULL, "this text"},
 };
 #define KNOWN (sizeof(options_known) / sizeof(options_known[0]))
@@ -88,23 +92,15 @@ bool parse_size(const char *text, uint64_t *size)
 	return true;
 }
 
-static int parse_stress(const char *text, unsigned *stress, struct vd_error *error)
+static int parse_memory_kind(const char *text, enum vd_vm_memory *kind, struct vd_error *error)
 {
-	*stress = 0;
-	for (;;) {
-		size_t length = strcspn(text, ",");
-
-		if (length == 4 && !strncmp(text, "move", length))
-			*stress |= STRESS_MOVE;
-		else if (length == 7 && !strncmp(text, "discard", length))
-			*stress |= STRESS_DISCARD;
-		else
-			return vd_error_set(error, -EINVAL,
-					    "--stress takes move, discard or move,discard");
-		text += length;
-		if (!*text++)
-			return 0;
-	}
+	if (!strcmp(text, "shared"))
+		*kind = VD_VM_MEMORY_SHARED;
+	else if (!strcmp(text, "private"))
+		*kind = VD_VM_MEMORY_PRIVATE;
+	else
+		return vd_error_set(error, -EINVAL, "--memory-kind is shared or private");
+	return 0;
 }
 
 static int store(struct run_options *options, const struct option *o, const char *value,
@@ -139,7 +135,9 @@ static int store(struct run_options *options, const struct option *o, const char
 	case TRACE:
 		return trace_parse(value, field, error);
 	case STRESS:
-		return parse_stress(value, field, error);
+		return stress_parse(value, field, error);
+	case MEMORY_KIND:
+		return parse_memory_kind(value, field, error);
 	}
 	return -EINVAL;
 }

@@ -127,9 +127,13 @@ int command_run(int argc, char **argv)
 		return EXIT_OK;
 	}
 	env = trace_environment(options.trace);
+	/* other code may take away memory of the guest at any time */
+	if (options.memory_kind == VD_VM_MEMORY_PRIVATE && vd_host_guard_install(&error))
+		return complain(EXIT_FAILED, "%s", error.text);
 	rc = vd_vm_create(&(struct vd_vm_config){
 		.env = &env, .kernel = options.kernel, .initrd = options.initrd,
 		.append = options.append, .memory = options.memory, .cpus = options.cpus,
+		.memory_kind = options.memory_kind,
 		.direct_mmio = !options.no_direct_mmio, .check_tlb = options.check_tlb,
 		.spare_frames = options.stress & STRESS_MOVE, .svadu = options.svadu,
 		.console_write = terminal_write, .context = (void *)&running,

@@ -14,6 +14,7 @@ struct run_options {
 	const char *devices[RUN_DEVICES_MAX];
 	unsigned device_count;
 	uint64_t memory;
+	enum vd_vm_memory memory_kind;
 	unsigned cpus;
 	unsigned trace; /* bits of enum vd_trace_event */
 	unsigned stress;
@@ -22,6 +23,9 @@ struct run_options {
 
 #define STRESS_MOVE 1u
 #define STRESS_DISCARD 2u
+#define STRESS_PROTECT 4u
+#define STRESS_AGE 8u
+#define STRESS_FOREIGN 16u
 
 /* options.c: 0, or a negative errno with the reason in @error */
 int run_options_parse(int argc, char **argv, struct run_options *options, struct vd_error *error);
@@ -61,6 +65,8 @@ void control_stop(struct control *control);
 struct stress;
 int stress_start(struct vd_vm *vm, unsigned what, struct stress **stress, struct vd_error *error);
 void stress_stop(struct stress *stress);
+/* bits of @what from "move,age" */
+int stress_parse(const char *text, unsigned *what, struct vd_error *error);
 
 /* trace.c: an environment that writes trace lines to stderr */
 struct vd_env trace_environment(unsigned events);

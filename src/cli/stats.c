@@ -136,6 +136,10 @@ static struct json_object *build(struct vd_vm *vm, enum vd_vm_exit exit)
 	add(o, "translations", s.dma.translations);
 	add(o, "pins", s.dma.pins);
 	add(o, "faults", s.dma.faults);
+	o = child(root, "foreign");
+	json_object_object_add(o, "watched", json_object_new_boolean(vd_vm_ram_watched(vm)));
+	add(o, "discards", s.foreign.discards);
+	add(o, "unmaps", s.foreign.unmaps + s.foreign.remaps);
 	add(root, "zaps", s.mmu.zaps);
 	add(root, "tlb_flushes", s.harts.tlb_flushes);
 	add(root, "tlb_shootdowns", s.tlb_shootdowns);

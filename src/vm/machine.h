@@ -40,6 +40,8 @@ struct vd_vm {
 	struct vd_vm_config config;
 	struct vd_host *host;
 	struct vd_host_object *ram;
+	struct vd_foreign *foreign; /* with private RAM: who watches it */
+	void *private_ram;
 	struct vd_mem *mem;
 	struct vd_mmu *mmu;
 	struct vd_hart_group *group;
@@ -68,6 +70,11 @@ static inline uint64_t ram_address(uint64_t offset)
 {
 	return offset < RAM_LOW_MAX ? VD_BOARD_RAM + offset : RAM_HIGH + (offset - RAM_LOW_MAX);
 }
+
+/* ram.c: the object, and the memory below it, which goes after the host */
+int vd_vm_ram_create(struct vd_vm *vm, struct vd_error *error);
+void vd_vm_ram_destroy(struct vd_vm *vm);
+void vd_vm_ram_unmap(struct vd_vm *vm);
 
 /* boot.c: kernel, initrd and device tree into RAM */
 int vd_boot_load(struct vd_vm *vm, struct vd_error *error);

@@ -25,12 +25,11 @@ static int create_memory(struct vd_vm *vm, struct vd_error *error)
 	struct vd_mem_config mem = {.env = vm->env};
 	struct vd_mmu_config mmu = {.env = vm->env, .format = &vd_mmu_format_sv48x4,
 				    .flush = vd_hart_group_flush};
-	unsigned flags = vm->config.spare_frames ? VD_HOST_SPARES : 0;
 	int rc;
 
 	rc = vd_host_create(&host, &vm->host, error);
 	if (!rc)
-		rc = vd_host_ram_create(vm->host, "ram", vm->config.memory, flags, &vm->ram, error);
+		rc = vd_vm_ram_create(vm, error);
 	mem.host = vm->host;
 	if (!rc)
 		rc = vd_mem_create(&mem, &vm->mem, error);
@@ -146,10 +145,10 @@ void vd_vm_destroy(struct vd_vm *vm)
 		vd_mem_destroy(vm->mem);
 	if (vm->uart)
 		vd_uart_destroy(vm->uart);
-	if (vm->ram)
-		vd_host_object_put(vm->ram);
+	vd_vm_ram_destroy(vm);
 	if (vm->host)
 		vd_host_destroy(vm->host);
+	vd_vm_ram_unmap(vm);
 	pthread_cond_destroy(&vm->changed);
 	pthread_mutex_destroy(&vm->lock);
 	vm->env->release(vm->env, vm, sizeof(*vm));
@@ -216,6 +215,8 @@ void vd_vm_stats(struct vd_vm *vm, struct vd_vm_stats *stats)
 	};
 	vd_mmu_stats(vm->mmu, &stats->mmu);
 	vd_dma_stats(vm->dma, &stats->dma);
+	if (vm->foreign)
+		vd_foreign_stats(vm->foreign, &stats->foreign);
 	for (unsigned i = 0; i < vm->hart_count; i++) {
 		struct vd_hart_stats h;
 		const uint64_t *from = (const uint64_t *)&h;

@@ -109,6 +109,8 @@ static void sizes_and_numbers_are_checked(void **state)
 	RUN(0, "", "--memory=65536kB");
 	RUN(USAGE, "--stress takes", "--stress", "remove");
 	RUN(USAGE, "--stress takes", "--stress", "move,everything");
+	RUN(USAGE, "--stress takes", "--stress", "move,,age");
+	RUN(USAGE, "shared or private", "--memory-kind", "file");
 }
 
 static void missing_and_wrong_kernels_are_named(void **state)
