@@ -6,7 +6,9 @@
  * struct vd_mmu is one that mirrors a guest space: filled by faults, emptied by the space's
  * notifier. A format (one file each) knows bits; the walker and the algorithms know none.
  *
- * Locks: one lock a table orders installs against zaps. Walks take no lock: they run in a read
+ * Locks: one lock a table orders installs against zaps. Faults share it, and install by
+ * compare-and-swap: they disturb each other only where they meet. All else takes it alone
+ * (src/mmu/share.h has the argument). Walks take no lock: they run in a read
  * section of the environment, or on a thread that the flush callback waits for, and table pages
  * are freed after both. Nothing allocates or sleeps under the lock.
  */

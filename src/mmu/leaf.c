@@ -8,14 +8,14 @@ void vd_mmu_leaf_set(struct vd_pgtable *pt, const struct vd_mmu_place *place, ui
 	struct vd_mmu_table *table = place->table;
 
 	vd_mmu_table_recount(table, device ? VD_MMU_COUNT_DEVICE : VD_MMU_COUNT_LEAF);
-	vd_mmu_count(&pt->counters.leaves[table->level], 1);
+	vd_mmu_count(&vd_mmu_counters(pt)->leaves[table->level], 1);
 	if (device)
-		vd_mmu_count(&pt->counters.device_bytes, vd_mmu_place_size(pt, place));
+		vd_mmu_count(&vd_mmu_counters(pt)->device_bytes, vd_mmu_place_size(pt, place));
 	/* Pairs with the acquire in vd_mmu_format_walk(). */
 	atomic_store_explicit(&table->entries[place->index], entry, memory_order_release);
 }
 
-void vd_mmu_leaf_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place)
+bool vd_mmu_leaf_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place)
 {
 	struct vd_mmu_table *table = place->table;
 	struct vd_mmu_attributes attributes;
@@ -30,13 +30,14 @@ void vd_mmu_leaf_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place)
 	pt->format->attributes(entry, table->level, &attributes);
 	/* Counts are tested for entries that somebody else has written to: none may wrap. */
 	if (!vd_mmu_table_leaves(table))
-		return;
+		return false;
 	device = attributes.device && vd_mmu_table_devices(table);
 	vd_mmu_table_recount(table, -(device ? VD_MMU_COUNT_DEVICE : VD_MMU_COUNT_LEAF));
-	vd_mmu_uncount(&pt->counters.leaves[table->level], 1);
+	vd_mmu_uncount(&vd_mmu_counters(pt)->leaves[table->level], 1);
 	if (device)
-		vd_mmu_uncount(&pt->counters.device_bytes, vd_mmu_place_size(pt, place));
-	vd_mmu_count(&pt->counters.zaps, 1);
+		vd_mmu_uncount(&vd_mmu_counters(pt)->device_bytes, vd_mmu_place_size(pt, place));
+	vd_mmu_count(&pt->zaps, 1);
+	return true;
 }
 
 bool vd_mmu_leaf_rewrite(const struct vd_mmu_place *place,
@@ -80,25 +81,28 @@ static void subtree_count(const struct vd_mmu_format *format, const struct vd_mm
 	}
 }
 
-void vd_mmu_subtree_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place,
-			  struct vd_mmu_detached *detached)
+uint64_t vd_mmu_subtree_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place,
+			      struct vd_mmu_detached *detached)
 {
-	struct vd_mmu_counters *counters = &pt->counters;
+	struct vd_mmu_stripe *counters = vd_mmu_counters(pt);
 	struct subtree sum = {0};
+	uint64_t bytes = 0;
 
 	subtree_count(pt->format, vd_mmu_table_child(place->table, place->index), &sum);
 	vd_mmu_uncount(&counters->table_pages, sum.tables);
 	vd_mmu_uncount(&counters->device_bytes, sum.devices);
 	for (unsigned level = 0; level < place->table->level; level++) {
 		vd_mmu_uncount(&counters->leaves[level], sum.leaves[level]);
-		vd_mmu_count(&counters->zaps, sum.leaves[level]);
+		vd_mmu_count(&pt->zaps, sum.leaves[level]);
+		bytes += sum.leaves[level] << pt->format->shift[level];
 	}
 	vd_mmu_table_unlink(place->table, place->index, detached);
+	return bytes;
 }
 
 void vd_mmu_flush(struct vd_pgtable *pt, uint64_t start, uint64_t length)
 {
-	vd_mmu_count(&pt->counters.flushes, 1);
+	vd_mmu_count(&pt->flushes, 1);
 	if (pt->flush)
 		pt->flush(pt->flush_context, start, length);
 }

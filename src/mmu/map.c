@@ -224,13 +224,13 @@ static int map_locked(struct map *m, bool *enough)
 	for (unsigned level = 0; level <= m->largest; level++) {
 		if (!m->leaves[level])
 			continue;
-		vd_mmu_count(&m->pt->counters.leaves[level], m->leaves[level]);
+		vd_mmu_count(&vd_mmu_counters(m->pt)->leaves[level], m->leaves[level]);
 		if (m->attributes->device)
-			vd_mmu_count(&m->pt->counters.device_bytes,
+			vd_mmu_count(&vd_mmu_counters(m->pt)->device_bytes,
 				     m->leaves[level] << m->pt->format->shift[level]);
 	}
 	if (m->tables)
-		vd_mmu_count(&m->pt->counters.table_pages, m->tables);
+		vd_mmu_count(&vd_mmu_counters(m->pt)->table_pages, m->tables);
 	return 0;
 }
 

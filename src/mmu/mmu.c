@@ -63,6 +63,7 @@ int vd_mmu_create(const struct vd_mmu_config *config, struct vd_mmu **out, struc
 		env->release(env, mmu, sizeof(*mmu));
 		return ret;
 	}
+	mmu->pt.share.parallel = true;
 	ret = vd_notifier_register(mmu->notifier, &mmu->listener);
 	if (ret) {
 		vd_pgtable_fini(&mmu->pt);
@@ -158,11 +159,6 @@ void vd_mmu_stats(const struct vd_mmu *mmu, struct vd_mmu_stats *stats)
 
 	vd_pgtable_stats(&mmu->pt, &table);
 	*stats = (struct vd_mmu_stats){
-		.faults_ram = counter(&mmu->faults.ram),
-		.faults_device = counter(&mmu->faults.device),
-		.faults_spurious = counter(&mmu->faults.spurious),
-		.faults_protection = counter(&mmu->faults.protection),
-		.retries = counter(&mmu->faults.retries),
 		.zaps = table.zaps,
 		.flushes = table.flushes,
 		.table_pages = table.table_pages,
@@ -172,4 +168,13 @@ void vd_mmu_stats(const struct vd_mmu *mmu, struct vd_mmu_stats *stats)
 		.mapped_1g = table.leaves[2],
 		.device_pages = table.device_pages,
 	};
+	for (unsigned i = 0; i < VD_MMU_STRIPES; i++) {
+		const struct vd_mmu_stripe *stripe = &mmu->pt.share.stripes[i];
+
+		stats->faults_ram += counter(&stripe->faults_ram);
+		stats->faults_device += counter(&stripe->faults_device);
+		stats->faults_spurious += counter(&stripe->faults_spurious);
+		stats->faults_protection += counter(&stripe->faults_protection);
+		stats->retries += counter(&stripe->retries);
+	}
 }

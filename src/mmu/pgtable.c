@@ -44,14 +44,12 @@ int vd_pgtable_init(struct vd_pgtable *pt, const struct vd_pgtable_config *confi
 		.window_base = config->window_base,
 		.page_shift = config->page_shift,
 	};
-	env->lock_init(env, &pt->lock);
-	vd_mmu_count(&pt->counters.table_pages, 1);
+	vd_mmu_count(&vd_mmu_counters(pt)->table_pages, 1);
 	return 0;
 }
 
 void vd_pgtable_fini(struct vd_pgtable *pt)
 {
-	pt->env->lock_destroy(pt->env, &pt->lock);
 	vd_mmu_table_destroy(pt->root);
 }
 
@@ -119,18 +117,23 @@ static uint64_t counter(const _Atomic uint64_t *value)
 
 void vd_pgtable_stats(const struct vd_pgtable *table, struct vd_pgtable_stats *stats)
 {
-	const struct vd_mmu_counters *counters = &table->counters;
+	uint64_t device_bytes = 0;
 
 	*stats = (struct vd_pgtable_stats){
-		.zaps = counter(&counters->zaps),
-		.flushes = counter(&counters->flushes),
-		.table_pages = counter(&counters->table_pages),
-		.device_pages = counter(&counters->device_bytes) >> table->format->shift[0],
+		.zaps = counter(&table->zaps),
+		.flushes = counter(&table->flushes),
 	};
-	for (unsigned level = 0; level < table->format->levels; level++) {
-		stats->leaves[level] = counter(&counters->leaves[level]);
-		stats->mapped_bytes += stats->leaves[level] << table->format->shift[level];
+	for (unsigned i = 0; i < VD_MMU_STRIPES; i++) {
+		const struct vd_mmu_stripe *stripe = &table->share.stripes[i];
+
+		stats->table_pages += counter(&stripe->table_pages);
+		device_bytes += counter(&stripe->device_bytes);
+		for (unsigned level = 0; level < table->format->levels; level++)
+			stats->leaves[level] += counter(&stripe->leaves[level]);
 	}
+	stats->device_pages = device_bytes >> table->format->shift[0];
+	for (unsigned level = 0; level < table->format->levels; level++)
+		stats->mapped_bytes += stats->leaves[level] << table->format->shift[level];
 }
 
 struct each {

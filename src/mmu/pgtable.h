@@ -6,24 +6,23 @@
 #ifndef MMU_PGTABLE_H
 #define MMU_PGTABLE_H
 
+#include "mmu/share.h"
 #include "mmu/table.h"
 
-/* Raised with or without the lock, read without: relaxed, they order nothing. */
-struct vd_mmu_counters {
-	_Atomic uint64_t zaps, flushes, table_pages, device_bytes;
-	_Atomic uint64_t leaves[VD_MMU_LEVELS_MAX];
-};
-
-/* @lock: all of @root but accessed and dirty bits changes under it */
+/*
+ * @share: the lock: entries are filled in shared, all else that changes @root but accessed and
+ *	dirty bits is done alone
+ * @zaps, @flushes: counted alone
+ */
 struct vd_pgtable {
 	const struct vd_env *env;
 	const struct vd_mmu_format *format;
 	struct vd_mmu_top top;
 	void (*flush)(void *context, uint64_t start, uint64_t length);
 	void *flush_context;
-	struct vd_lock lock;
 	struct vd_mmu_table *root;
-	struct vd_mmu_counters counters;
+	_Atomic uint64_t zaps, flushes;
+	struct vd_mmu_share share;
 };
 
 /* A table that is embedded. Return: 0, -EINVAL, -ENOMEM, as vd_pgtable_create(). */
@@ -34,22 +33,18 @@ void vd_pgtable_fini(struct vd_pgtable *pt);
 
 static inline void vd_pgtable_lock(struct vd_pgtable *pt)
 {
-	pt->env->lock(pt->env, &pt->lock);
+	vd_mmu_share_lock(&pt->share, pt->env);
 }
 
 static inline void vd_pgtable_unlock(struct vd_pgtable *pt)
 {
-	pt->env->unlock(pt->env, &pt->lock);
+	vd_mmu_share_unlock(&pt->share, pt->env);
 }
 
-static inline void vd_mmu_count(_Atomic uint64_t *counter, uint64_t n)
+/* Counters of what is there now, for whoever is alone: only their sum over all stripes counts. */
+static inline struct vd_mmu_stripe *vd_mmu_counters(struct vd_pgtable *pt)
 {
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-static inline void vd_mmu_uncount(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_fetch_sub_explicit(counter, n, memory_order_relaxed);
+	return &pt->share.stripes[0];
 }
 
 /* ---- walk.c: one depth-first walker, every operation a visitor ------------------------------ */
@@ -84,7 +79,7 @@ struct vd_mmu_visitor {
 		     const struct vd_mmu_place *place, enum vd_mmu_moment moment);
 };
 
-/* Under the lock. Return: 0, or what a visit returned other than 0 and VD_MMU_SKIP. */
+/* Alone. Return: 0, or what a visit returned other than 0 and VD_MMU_SKIP. */
 int vd_mmu_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor);
 
 static inline uint64_t vd_mmu_place_size(const struct vd_pgtable *pt,
@@ -103,7 +98,7 @@ static inline bool vd_mmu_place_covered(const struct vd_pgtable *pt,
 	return place->gpa >= visitor->first && last <= visitor->last;
 }
 
-/* Under the lock: the entry at which the way to an address ends, in a leaf or in nothing. */
+/* Alone: the entry at which the way to an address ends, in a leaf or in nothing. */
 struct vd_mmu_place vd_mmu_place_find(const struct vd_pgtable *pt, uint64_t input);
 
 /* ---- leaf.c: the bookkeeping that goes with every leaf -------------------------------------- */
@@ -114,21 +109,27 @@ static inline uint64_t vd_mmu_table_address(const struct vd_pgtable *pt,
 	return vd_mmu_format_distance(pt->format, pt->top.window_base, table->entries);
 }
 
-/* Under the lock: put a leaf where nothing is. */
+/* Alone: put a leaf where nothing is. */
 void vd_mmu_leaf_set(struct vd_pgtable *pt, const struct vd_mmu_place *place, uint64_t entry,
 		     bool device);
-/* Under the lock: take it out, whatever a walker did to it meanwhile. The flush is still owed. */
-void vd_mmu_leaf_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place);
+/*
+ * Alone: take it out, whatever a walker did to it meanwhile. The flush is still owed. Return:
+ * whether it was one of ours.
+ */
+bool vd_mmu_leaf_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place);
 /*
  * By compare-and-swap, as walkers set accessed and dirty meanwhile. Return: whether it changed; a
  * flush is then owed.
  */
 bool vd_mmu_leaf_rewrite(const struct vd_mmu_place *place,
 			 uint64_t (*change)(uint64_t entry, unsigned level));
-/* Under the lock: the whole table out, with all below. The flush is still owed. */
-void vd_mmu_subtree_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place,
-			  struct vd_mmu_detached *detached);
-/* Under the lock (B7): no TLB holds the range any more. */
+/*
+ * Alone: the whole table out, with all below. The flush is still owed. Return: bytes that were
+ * mapped.
+ */
+uint64_t vd_mmu_subtree_clear(struct vd_pgtable *pt, const struct vd_mmu_place *place,
+			      struct vd_mmu_detached *detached);
+/* Alone (B7): no TLB holds the range any more. */
 void vd_mmu_flush(struct vd_pgtable *pt, uint64_t start, uint64_t length);
 
 /* ---- group.c: leaves that are marked as one translation ------------------------------------- */
@@ -159,10 +160,10 @@ static inline bool vd_mmu_attributes_alike(const struct vd_mmu_attributes *a,
 /* The first leaf of the group that a marked one belongs to; @count is set to their number. */
 struct vd_mmu_place vd_mmu_group_first(const struct vd_pgtable *pt,
 				       const struct vd_mmu_place *place, unsigned *count);
-/* Under the lock: absent, flushed, written again without the marks. */
+/* Alone: absent, flushed, written again without the marks. */
 void vd_mmu_group_break(struct vd_pgtable *pt, const struct vd_mmu_place *place);
 /*
- * Under the lock: marks the groups of leaves, alike and side by side, among the entries of a table
+ * Alone: marks the groups of leaves, alike and side by side, among the entries of a table
  * that lie in [@first, @last].
  */
 void vd_mmu_group_make(struct vd_pgtable *pt, struct vd_mmu_table *table, uint64_t base,
@@ -174,11 +175,12 @@ void vd_mmu_group_make(struct vd_pgtable *pt, struct vd_mmu_table *table, uint64
  * @low, @high: what was changed, whole blocks, the end exclusive; nothing while @low > @high. The
  *	end does not wrap: no format has 64 input bits. A table that goes counts with all that it
  *	could map, as hardware may have cached the way to it.
+ * @bytes: unmapped so far
  */
 struct vd_mmu_change {
 	struct vd_mmu_visitor visitor;
 	struct vd_mmu_detached detached;
-	uint64_t low, high;
+	uint64_t low, high, bytes;
 	bool clear, young;
 };
 
@@ -188,7 +190,7 @@ void vd_mmu_change_note(struct vd_mmu_change *change, uint64_t start, uint64_t l
 void vd_mmu_change_flush(struct vd_pgtable *pt, const struct vd_mmu_change *change);
 
 /*
- * Under the lock: drop every leaf that meets the range, blocks and groups as a whole, and flush.
+ * Alone: drop every leaf that meets the range, blocks and groups as a whole, and flush.
  * @change->detached is retired after the lock.
  */
 void vd_mmu_zap_locked(struct vd_pgtable *pt, struct vd_mmu_change *change);
@@ -197,13 +199,13 @@ uint64_t vd_mmu_zap_range(struct vd_pgtable *pt, uint64_t start, uint64_t length
 
 /* ---- split.c -------------------------------------------------------------------------------- */
 
-/* Under the lock: the block becomes the table @child of smaller leaves that say the same. */
+/* Alone: the block becomes the table @child of smaller leaves that say the same. */
 void vd_mmu_split_place(struct vd_pgtable *pt, const struct vd_mmu_place *place,
 			struct vd_mmu_table *child);
-/* Under the lock: raise @need by the tables that vd_mmu_edge_split() takes for @address. */
+/* Alone: raise @need by the tables that vd_mmu_edge_split() takes for @address. */
 void vd_mmu_edge_need(const struct vd_pgtable *pt, uint64_t address,
 		      size_t need[VD_MMU_LEVELS_MAX]);
-/* Under the lock: no block and no group lies across @address any more. */
+/* Alone: no block and no group lies across @address any more. */
 void vd_mmu_edge_split(struct vd_pgtable *pt, uint64_t address, struct vd_mmu_spares *spares);
 
 /* ---- map.c ---------------------------------------------------------------------------------- */

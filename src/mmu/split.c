@@ -57,9 +57,9 @@ void vd_mmu_split_place(struct vd_pgtable *pt, const struct vd_mmu_place *place,
 							   : VD_MMU_COUNT_LEAF));
 	vd_mmu_table_recount(table, VD_MMU_COUNT_TABLE -
 					    (device ? VD_MMU_COUNT_DEVICE : VD_MMU_COUNT_LEAF));
-	vd_mmu_uncount(&pt->counters.leaves[level], 1);
-	vd_mmu_count(&pt->counters.leaves[level - 1], child->count);
-	vd_mmu_count(&pt->counters.table_pages, 1);
+	vd_mmu_uncount(&vd_mmu_counters(pt)->leaves[level], 1);
+	vd_mmu_count(&vd_mmu_counters(pt)->leaves[level - 1], child->count);
+	vd_mmu_count(&vd_mmu_counters(pt)->table_pages, 1);
 	atomic_store_explicit(&table->children[place->index], child, memory_order_release);
 	/* Release pairs with the acquire in vd_mmu_format_walk(). */
 	while (!atomic_compare_exchange_strong_explicit(slot, &old, link, memory_order_acq_rel,
@@ -223,7 +223,7 @@ static void merge_table(struct vd_pgtable *pt, const struct vd_mmu_place *place,
 			struct vd_mmu_attributes *together, struct vd_mmu_detached *detached)
 {
 	struct vd_mmu_table *child = vd_mmu_table_child(place->table, place->index);
-	struct vd_mmu_counters *counters = &pt->counters;
+	struct vd_mmu_stripe *counters = vd_mmu_counters(pt);
 	unsigned level = place->table->level;
 	struct vd_mmu_attributes attributes;
 

@@ -41,8 +41,9 @@ static void zap_leaf(struct vd_pgtable *pt, struct vd_mmu_change *change,
 		at = vd_mmu_group_first(pt, place, &count);
 	vd_mmu_change_note(change, at.gpa, size * count);
 	for (; count; count--, at.index++) {
-		if (atomic_load_explicit(&at.table->entries[at.index], memory_order_relaxed))
-			vd_mmu_leaf_clear(pt, &at);
+		if (atomic_load_explicit(&at.table->entries[at.index], memory_order_relaxed) &&
+		    vd_mmu_leaf_clear(pt, &at))
+			change->bytes += size;
 	}
 }
 
@@ -61,7 +62,7 @@ static int zap_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 	if (moment == VD_MMU_AFTER_TABLE &&
 	    vd_mmu_table_used(vd_mmu_table_child(place->table, place->index)))
 		return 0;
-	vd_mmu_subtree_clear(pt, place, &change->detached);
+	change->bytes += vd_mmu_subtree_clear(pt, place, &change->detached);
 	vd_mmu_change_note(change, place->gpa, vd_mmu_place_size(pt, place));
 	return moment == VD_MMU_BEFORE_TABLE ? VD_MMU_SKIP : 0;
 }
@@ -84,22 +85,12 @@ uint64_t vd_mmu_zap_range(struct vd_pgtable *pt, uint64_t start, uint64_t length
 	uint64_t zaps;
 
 	vd_pgtable_lock(pt);
-	zaps = atomic_load_explicit(&pt->counters.zaps, memory_order_relaxed);
+	zaps = atomic_load_explicit(&pt->zaps, memory_order_relaxed);
 	vd_mmu_zap_locked(pt, &change);
-	zaps = atomic_load_explicit(&pt->counters.zaps, memory_order_relaxed) - zaps;
+	zaps = atomic_load_explicit(&pt->zaps, memory_order_relaxed) - zaps;
 	vd_pgtable_unlock(pt);
 	vd_mmu_detached_retire(&change.detached);
 	return zaps;
-}
-
-static uint64_t mapped_bytes(const struct vd_pgtable *pt)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned level = 0; level <= pt->format->block_level; level++)
-		bytes += atomic_load_explicit(&pt->counters.leaves[level], memory_order_relaxed)
-			 << pt->format->shift[level];
-	return bytes;
 }
 
 int vd_pgtable_unmap(struct vd_pgtable *table, uint64_t start, uint64_t length, uint64_t *unmapped)
@@ -121,9 +112,8 @@ int vd_pgtable_unmap(struct vd_pgtable *table, uint64_t start, uint64_t length, 
 		if (enough) {
 			vd_mmu_edge_split(table, start, &spares);
 			vd_mmu_edge_split(table, last + 1, &spares);
-			bytes = mapped_bytes(table);
 			vd_mmu_zap_locked(table, &change);
-			bytes -= mapped_bytes(table);
+			bytes = change.bytes;
 		}
 		vd_pgtable_unlock(table);
 		if (enough) {

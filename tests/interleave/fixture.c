@@ -74,8 +74,10 @@ struct fixture *fixture_create(const struct vd_env *env, unsigned pages)
 	f->first_pfn = found.pfn.value & ~(uint64_t)(FRAMES - 1);
 	at_hand = f;
 	/* statistics, which order nothing and which nothing depends on */
-	interleave_ignore(&f->mmu->pt.counters, sizeof(f->mmu->pt.counters));
-	interleave_ignore(&f->mmu->faults, sizeof(f->mmu->faults));
+	interleave_ignore(&f->mmu->pt.zaps, sizeof(f->mmu->pt.zaps));
+	interleave_ignore(&f->mmu->pt.flushes, sizeof(f->mmu->pt.flushes));
+	interleave_ignore(&f->mmu->pt.share.stripes[0].leaves,
+			  sizeof(struct vd_mmu_stripe) - offsetof(struct vd_mmu_stripe, leaves));
 	return f;
 }
 

@@ -15,15 +15,24 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <viaduct/mmu.h>
+#include "mmu/state.h"
 
 #define KIB (UINT64_C(1) << 10)
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 #define PAGE (4 * KIB)
 
-/* ---- the checking environment: for the MMU alone, so that every lock of it is the MMU's ----- */
+/* ---- the checking environment: no section of the MMU, shared or alone, may allocate or sleep - */
 
+/* The MMU that is looked at. */
+static inline struct vd_mmu *_Atomic *checked_mmu(void)
+{
+	static struct vd_mmu *_Atomic mmu;
+
+	return &mmu;
+}
+
+/* Mutexes that the thread has locked: what else stands on an MMU has one (shadow tables). */
 static inline int *checked_depth(void)
 {
 	static _Thread_local int depth;
@@ -31,9 +40,18 @@ static inline int *checked_depth(void)
 	return &depth;
 }
 
+static inline bool checked_is_inside(void)
+{
+	struct vd_mmu *mmu = *checked_mmu();
+
+	if (*checked_depth())
+		return true;
+	return mmu && vd_mmu_share_is_inside(&mmu->pt.share);
+}
+
 static inline void checked_outside(const char *what)
 {
-	if (!*checked_depth())
+	if (!checked_is_inside())
 		return;
 	fprintf(stderr, "%s under the mmu lock\n", what);
 	abort();
@@ -41,7 +59,7 @@ static inline void checked_outside(const char *what)
 
 static inline void checked_lock(const struct vd_env *env, struct vd_lock *lock)
 {
-	checked_outside("a second lock taken");
+	checked_outside("a mutex taken");
 	vd_env_hosted()->lock(env, lock);
 	++*checked_depth();
 }
@@ -122,7 +140,7 @@ static inline void fixture_flush(void *context, vd_gpa start, uint64_t length)
 {
 	struct fixture *f = context;
 
-	if (!*checked_depth())
+	if (!checked_is_inside())
 		fail_msg("flush without the lock");
 	f->flushes[f->flush_count % FLUSHES_MAX].start = start.value;
 	f->flushes[f->flush_count % FLUSHES_MAX].length = length;
@@ -158,6 +176,7 @@ static inline void fixture_mmu(struct fixture *f, const struct vd_mmu_format *fo
 
 	if (vd_mmu_create(&config, &f->mmu, &error))
 		fail_msg("%s", error.text);
+	*checked_mmu() = f->mmu;
 }
 
 /* The space without an MMU, in pages of 2^@page_shift bytes, the host's of 2^@host_shift. */
@@ -209,6 +228,7 @@ static inline void fixture_close(struct fixture *f)
 	test_env_fail(&f->test, 0, 0);
 	test_env_fail(&f->checked, 0, 0);
 	vd_mmu_destroy(f->mmu);
+	*checked_mmu() = NULL;
 	vd_mem_destroy(f->mem);
 	vd_host_object_put(f->ram);
 	vd_host_object_put(f->spares);

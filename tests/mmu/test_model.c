@@ -494,6 +494,7 @@ static void model_open(struct model *m, const struct vd_mmu_format *format, uint
 	config = (struct vd_mmu_config){.env = &f->checked.env, .mem = f->mem, .format = format,
 					.flush = model_flush, .flush_context = m};
 	assert_int_equal(vd_mmu_create(&config, &f->mmu, NULL), 0);
+	*checked_mmu() = f->mmu;
 	m->format = format;
 	m->block = format == &fake_format ? 256 : 512;
 	m->seed = *test_seed() = seed;

@@ -256,6 +256,7 @@ static void run_stress(struct stress *s, bool aliased)
 					.format = &vd_mmu_format_sv48x4, .flush = stress_flush,
 					.flush_context = s};
 	assert_int_equal(vd_mmu_create(&config, &s->f.mmu, NULL), 0);
+	*checked_mmu() = s->f.mmu;
 	s->window = vd_host_window_base(s->f.host);
 	s->seed = *test_seed() = 5 + aliased;
 	s->aliased = aliased;
