@@ -159,6 +159,7 @@ static uint64_t save_run(struct snapshot_pages *p, uint64_t first, uint64_t end,
 		count++;
 	if (!count)
 		return 0;
+	note_failure(p, vd_env_inject(p->env, "snapshot.claim"));
 	note_failure(p, copy_out(p, first, count, buffer));
 	for (uint64_t i = 0; i < count; i++)
 		stored[i] = !is_zero(buffer + i * SNAPSHOT_PAGE);
