@@ -27,6 +27,7 @@ int command_ps(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_pause(int argc, char **argv);
 int command_resume(int argc, char **argv);
+int command_snapshot(int argc, char **argv);
 int command_quit(int argc, char **argv);
 
 /* Print "viaduct: text" to stderr; returns @code. */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The control socket: one UNIX stream socket a running machine, mode 0600, in a directory of the
- * user's own. A request is one word and a newline; the reply is one JSON object and a newline.
+ * user's own. A request is one word, with a path behind it for snapshots, and a newline; the reply
+ * is one JSON object and a newline. A snapshot sends more of them before the last, with "done" and
+ * "total".
  */
 #ifndef CLI_CONTROL_H
 #define CLI_CONTROL_H
@@ -11,7 +13,7 @@
 #include <sys/un.h>
 
 #define CONTROL_SUFFIX ".sock"
-#define CONTROL_REPLY_MAX 4096u
+#define CONTROL_REPLY_MAX 8192u /* holds a path */
 
 /* $XDG_RUNTIME_DIR/viaduct, else /tmp/viaduct-UID. Created (mode 0700) if @create. 0 or -errno. */
 int control_directory(char *path, size_t room, bool create);

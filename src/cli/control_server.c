@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "cli/control.h"
-#include "cli/run.h"
+#include "cli/snapshot.h"
 
 #define CLIENT_SECONDS 2
-#define REQUEST_MAX 64u
+#define REQUEST_MAX (PATH_MAX + 64u)
 
 struct control {
 	struct vd_vm *vm;
@@ -28,6 +28,9 @@ struct control {
 	struct sockaddr_un address;
 	int listen_fd, stop_fd;
 	pthread_t thread;
+	struct run_record *record;
+	bool snapshot_started; /* @snapshot_thread is to be joined */
+	pthread_t snapshot_thread;
 };
 
 static struct json_object *status(struct control *c)
@@ -46,22 +49,56 @@ static struct json_object *status(struct control *c)
 	return o;
 }
 
-static struct json_object *answer(struct control *c, const char *request)
+static struct json_object *refuse(const char *text)
 {
-	struct json_object *o;
+	struct json_object *o = json_object_new_object();
 
+	json_object_object_add(o, "error", json_object_new_string(text));
+	return o;
+}
+
+/* The rest of @request behind the word @what and a space, or NULL. */
+static const char *argument_of(const char *request, const char *what)
+{
+	size_t length = strlen(what);
+
+	return !strncmp(request, what, length) && request[length] == ' ' ? request + length + 1
+									 : NULL;
+}
+
+/* Return: NULL if the reply comes from elsewhere. */
+static struct json_object *snapshot(struct control *c, const char *path, bool copy, int fd)
+{
+	int rc;
+
+	if (*path != '/' || strlen(path) >= PATH_MAX)
+		return refuse("a snapshot needs an absolute path");
+	if (c->snapshot_started && pthread_tryjoin_np(c->snapshot_thread, NULL))
+		return refuse("another snapshot of this machine is being written");
+	rc = control_snapshot_start(c->vm, c->record, path, copy, fd, &c->snapshot_thread);
+	c->snapshot_started = !rc;
+	return rc ? refuse("no memory or threads left for a snapshot") : NULL;
+}
+
+static struct json_object *answer(struct control *c, const char *request, int fd)
+{
+	const char *path;
+
+	path = argument_of(request, "snapshot");
+	if (path)
+		return snapshot(c, path, false, fd);
+	path = argument_of(request, "snapshot-copy-image");
+	if (path)
+		return snapshot(c, path, true, fd);
 	if (!strcmp(request, "pause"))
 		vd_vm_pause(c->vm);
 	else if (!strcmp(request, "resume"))
 		vd_vm_resume(c->vm);
 	else if (!strcmp(request, "quit"))
 		vd_vm_stop(c->vm);
-	else if (strcmp(request, "status")) {
-		o = json_object_new_object();
-		json_object_object_add(o, "error", json_object_new_string("unknown request; there "
-					"are status, pause, resume and quit"));
-		return o;
-	}
+	else if (strcmp(request, "status"))
+		return refuse("unknown request; there are status, pause, resume, snapshot PATH, "
+			      "snapshot-copy-image PATH and quit");
 	return status(c);
 }
 
@@ -86,7 +123,9 @@ static void serve(struct control *c, int fd)
 	}
 	request[length] = '\0';
 	request[strcspn(request, "\r\n")] = '\0';
-	o = answer(c, request);
+	o = answer(c, request, fd);
+	if (!o)
+		return;
 	n = snprintf(reply, sizeof(reply), "%s\n",
 		     json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
@@ -174,15 +213,17 @@ static int open_socket(struct control *c, const char *name, struct vd_error *err
 				 c->address.sun_path, strerror(-rc)) : 0;
 }
 
-int control_start(struct vd_vm *vm, const char *name, struct control **result,
+int control_start(struct vd_vm *vm, struct run_record *record, struct control **result,
 		  struct vd_error *error)
 {
+	const char *name = record->options->name;
 	struct control *c = calloc(1, sizeof(*c));
 	int rc;
 
 	if (!c)
 		return vd_error_set(error, -ENOMEM, "out of memory for the control socket");
 	c->vm = vm;
+	c->record = record;
 	c->listen_fd = -1;
 	c->stop_fd = eventfd(0, EFD_CLOEXEC);
 	rc = c->stop_fd < 0 ? -errno : open_socket(c, name, error);
@@ -219,6 +260,8 @@ void control_stop(struct control *c)
 		return;
 	if (write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
 		pthread_join(c->thread, NULL);
+	if (c->snapshot_started)
+		pthread_join(c->snapshot_thread, NULL);
 	unlink(c->address.sun_path);
 	close(c->listen_fd);
 	close(c->stop_fd);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Device specifications: NAME,key=value,... as users of QEMU expect. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <viaduct/device.h>
 
+#include "cli/images.h"
 #include "cli/run.h"
 
 #define SPEC_MAX 4096u
@@ -160,6 +162,58 @@ int run_device_create(const char *text, const struct vd_env *env, struct vd_vm *
 	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", spec.name,
 			    near ? "; did you mean '" : " (there are nvme and display)",
 			    near ? near : "", near ? "'?" : "");
+}
+
+/* ---- the image behind a device ---- */
+
+int run_device_image(const char *text, struct run_image *image, struct vd_error *error)
+{
+	struct spec spec;
+	const char *path, *backing;
+	int rc = split(text, &spec, error);
+
+	*image = (struct run_image){.inode = 0};
+	path = rc ? NULL : get(&spec, "image");
+	if (!path)
+		return rc;
+	backing = get(&spec, "backing");
+	image->is_volatile = backing && !strcmp(backing, "volatile");
+	rc = get_switch(&spec, "snapshot", &image->layered, error);
+	return rc ? rc : image_find(path, image, error);
+}
+
+/* Appends ",key=value", its commas doubled. */
+static void append_value(FILE *out, const char *key, const char *value)
+{
+	fprintf(out, ",%s=", key);
+	for (; *value; value++)
+		fprintf(out, *value == ',' ? ",," : "%c", *value);
+}
+
+char *run_device_with_image(const char *text, const char *image, bool layered)
+{
+	struct spec spec;
+	char *result = NULL;
+	size_t length;
+	FILE *out;
+
+	if (split(text, &spec, NULL))
+		return NULL;
+	out = open_memstream(&result, &length);
+	if (!out)
+		return NULL;
+	fputs(spec.name, out);
+	append_value(out, "image", image);
+	if (layered)
+		append_value(out, "snapshot", "on");
+	for (unsigned i = 0; i < spec.count; i++)
+		if (strcmp(spec.keys[i], "image") && strcmp(spec.keys[i], "snapshot"))
+			append_value(out, spec.keys[i], spec.values[i]);
+	if (fclose(out)) {
+		free(result);
+		return NULL;
+	}
+	return result;
 }
 
 struct vd_device *run_find_display(struct vd_vm *vm)

@@ -12,6 +12,7 @@ static const struct command commands[] = {
 	{"status", "what a machine does", command_status},
 	{"pause", "stop a machine's harts", command_pause},
 	{"resume", "let a paused machine go on", command_resume},
+	{"snapshot", "save a running machine as of one moment", command_snapshot},
 	{"quit", "end a machine, its disks flushed", command_quit},
 	{"riscv-test", "run riscv-tests ELF files on a bare hart", command_riscv_test},
 	{"bench", "measure parts of this program", command_bench},

@@ -29,6 +29,8 @@ static const struct option options_known[] = {
 	 "                       nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT]\n"
 	 "                            [,backing=uring|sync]\n"
 	 "                       display[,memory=SIZE][,width=N,height=N]"},
+	{"--restore", TEXT, AT(restore), "FILE",
+	 "go on from a snapshot, with its kernel, memory and devices"},
 	{"--no-direct-mmio", FLAG, AT(no_direct_mmio), NULL,
 	 "trap every access to device memory instead of mapping it"},
 	{"--screenshot", TEXT, AT(screenshot), "FILE",
@@ -49,7 +51,8 @@ static const struct option options_known[] = {
 
 void run_options_help(void)
 {
-	puts("usage: viaduct run --kernel FILE [OPTIONS]\n\n"
+	puts("usage: viaduct run --kernel FILE [OPTIONS]\n"
+	     "       viaduct run --restore FILE [OPTIONS]\n\n"
 	     "Boots a stock riscv64 Linux guest in this process, with devices assigned to it. The\n"
 	     "guest's serial port is standard input and output; Ctrl-A x leaves, Ctrl-A h\n"
 	     "helps.\n");
@@ -117,12 +120,14 @@ static int store(struct run_options *options, const struct option *o, const char
 		if (!parse_size(value, field))
 			return vd_error_set(error, -EINVAL, "%s %s: not a size; write e.g. 512M",
 					    o->name, value);
+		options->memory_given = true;
 		return 0;
 	case COUNT:
 		if (!parse_size(value, &number) || !number || number > 1000)
 			return vd_error_set(error, -EINVAL, "%s %s: not a number of cpus", o->name,
 					    value);
 		*(unsigned *)field = (unsigned)number;
+		options->cpus_given = true;
 		return 0;
 	case FLAG:
 		*(bool *)field = true;

@@ -7,6 +7,7 @@
 #include <viaduct/device.h>
 
 #include "cli/run.h"
+#include "cli/snapshot.h"
 
 /* What the signal handler ends; set while the machine may be stopped. */
 static struct vd_vm *_Atomic running;
@@ -33,16 +34,20 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int add_devices(const struct run_options *options, const struct vd_env *env,
-		       struct vd_vm *vm, struct vd_error *error)
+static int add_devices(struct run_record *record, const struct vd_env *env, struct vd_vm *vm,
+		       struct vd_error *error)
 {
+	const struct run_options *options = record->options;
+
 	for (unsigned i = 0; i < options->device_count; i++) {
 		struct vd_device *device;
 		int rc = run_device_create(options->devices[i], env, vm, &device, error);
 
 		if (rc)
 			return rc;
-		rc = vd_vm_plug(vm, device, error);
+		rc = run_record_device(record, i, error);
+		if (!rc)
+			rc = vd_vm_plug(vm, device, error);
 		vd_device_put(device);
 		if (rc)
 			return rc;
@@ -84,8 +89,9 @@ static int report(const struct run_options *options, struct vd_vm *vm, enum vd_v
 	return code;
 }
 
-static int run_machine(const struct run_options *options, struct vd_vm *vm)
+static int run_machine(struct run_record *record, struct vd_vm *vm)
 {
+	const struct run_options *options = record->options;
 	struct vd_error error = {0};
 	struct terminal *terminal = NULL;
 	struct control *control = NULL;
@@ -95,7 +101,7 @@ static int run_machine(const struct run_options *options, struct vd_vm *vm)
 
 	atomic_store(&running, vm);
 	catch_signals();
-	rc = control_start(vm, options->name, &control, &error);
+	rc = control_start(vm, record, &control, &error);
 	if (!rc)
 		rc = terminal_start(vm, &terminal, &error);
 	if (!rc && options->stress)
@@ -112,9 +118,32 @@ static int run_machine(const struct run_options *options, struct vd_vm *vm)
 	return rc;
 }
 
+/* The machine with its devices, in the state in which it shall begin. */
+static int make_machine(const struct run_options *options, const struct vd_env *env,
+			struct run_restore *restore, struct run_record *record, struct vd_vm **vm,
+			struct vd_error *error)
+{
+	int rc = vd_vm_create(&(struct vd_vm_config){
+		.env = env, .kernel = options->kernel, .initrd = options->initrd,
+		.append = options->append, .memory = options->memory, .cpus = options->cpus,
+		.direct_mmio = !options->no_direct_mmio, .check_tlb = options->check_tlb,
+		.spare_frames = options->stress & STRESS_MOVE, .svadu = options->svadu,
+		.memory_kind = options->memory_kind, .restore = options->restore != NULL,
+		.console_write = terminal_write, .context = (void *)&running,
+	}, vm, error);
+
+	if (!rc)
+		rc = add_devices(record, env, *vm, error);
+	if (!rc && options->restore)
+		rc = vd_vm_restore(*vm, restore->snapshot, error);
+	return rc;
+}
+
 int command_run(int argc, char **argv)
 {
 	struct run_options options;
+	struct run_restore restore = {.snapshot = NULL};
+	static struct run_record record; /* large, and there is one machine */
 	struct vd_error error = {0};
 	struct vd_vm *vm = NULL;
 	static struct vd_env env; /* what is freed late, on another thread, still looks at it */
@@ -130,17 +159,13 @@ int command_run(int argc, char **argv)
 	/* other code may take away memory of the guest at any time */
 	if (options.memory_kind == VD_VM_MEMORY_PRIVATE && vd_host_guard_install(&error))
 		return complain(EXIT_FAILED, "%s", error.text);
-	rc = vd_vm_create(&(struct vd_vm_config){
-		.env = &env, .kernel = options.kernel, .initrd = options.initrd,
-		.append = options.append, .memory = options.memory, .cpus = options.cpus,
-		.memory_kind = options.memory_kind,
-		.direct_mmio = !options.no_direct_mmio, .check_tlb = options.check_tlb,
-		.spare_frames = options.stress & STRESS_MOVE, .svadu = options.svadu,
-		.console_write = terminal_write, .context = (void *)&running,
-	}, &vm, &error);
+	record.options = &options;
+	if (options.restore)
+		rc = snapshot_prepare(&options, &env, &restore, &error);
 	if (!rc)
-		rc = add_devices(&options, &env, vm, &error);
-	rc = rc ? complain(EXIT_FAILED, "%s", error.text) : run_machine(&options, vm);
+		rc = make_machine(&options, &env, &restore, &record, &vm, &error);
+	rc = rc ? complain(EXIT_FAILED, "%s", error.text) : run_machine(&record, vm);
 	vd_vm_destroy(vm);
+	snapshot_finish(&restore);
 	return rc;
 }

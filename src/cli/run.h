@@ -10,7 +10,7 @@
 #define RUN_DEVICES_MAX 16u
 
 struct run_options {
-	const char *kernel, *initrd, *append, *name, *screenshot, *stats_json;
+	const char *kernel, *initrd, *append, *name, *screenshot, *stats_json, *restore;
 	const char *devices[RUN_DEVICES_MAX];
 	unsigned device_count;
 	uint64_t memory;
@@ -18,6 +18,7 @@ struct run_options {
 	unsigned cpus;
 	unsigned trace; /* bits of enum vd_trace_event */
 	unsigned stress;
+	bool memory_given, cpus_given;
 	bool no_direct_mmio, stats, check_tlb, svadu, help;
 };
 
@@ -36,6 +37,11 @@ bool parse_size(const char *text, uint64_t *size);
 /* devices.c: from "nvme,image=FILE,snapshot=on" */
 int run_device_create(const char *spec, const struct vd_env *env, struct vd_vm *vm,
 		      struct vd_device **device, struct vd_error *error);
+/* The image= of a specification; its path is empty if it has none. */
+struct run_image;
+int run_device_image(const char *spec, struct run_image *image, struct vd_error *error);
+/* The same device with another image; @layered: which it only reads. To be freed; NULL: no memory */
+char *run_device_with_image(const char *spec, const char *image, bool layered);
 /* The first display among the machine's devices, or NULL. */
 struct vd_device *run_find_display(struct vd_vm *vm);
 
@@ -57,8 +63,10 @@ const char *exit_name(enum vd_vm_exit exit);
 
 /* control_server.c: the machine's socket in the user's runtime directory */
 struct control;
-int control_start(struct vd_vm *vm, const char *name, struct control **control,
+struct run_record;
+int control_start(struct vd_vm *vm, struct run_record *record, struct control **control,
 		  struct vd_error *error);
+/* Waits for a snapshot that is being written. */
 void control_stop(struct control *control);
 
 /* stress.c: changes to guest memory while it runs, for tests */

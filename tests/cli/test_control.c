@@ -224,6 +224,8 @@ static void exchange(const void *bytes, size_t length, const char *answer)
 		fail_msg("answered '%s'", reply);
 }
 
+#define REQUEST_MAX (4096 + 64) /* as in control_server.c */
+
 static void garbage_is_answered_or_dropped(void **state)
 {
 	static unsigned char random[20000];
@@ -234,7 +236,7 @@ static void garbage_is_answered_or_dropped(void **state)
 		seed = seed * 6364136223846793005u + 1442695040888963407u;
 		random[i] = (unsigned char)(seed >> 56);
 	}
-	memset(random, 0x80, 100); /* no newline in what is read first */
+	memset(random, 0x80, REQUEST_MAX); /* no newline in what is read first */
 	start_machine("one");
 	exchange("", 0, NULL);
 	exchange("\n", 1, "error");
@@ -244,8 +246,13 @@ static void garbage_is_answered_or_dropped(void **state)
 	exchange("quit quit\n", 10, "error");
 	exchange("quitx\n", 6, "error");
 	exchange("st\0atus\n", 8, "error");
-	exchange(random, 63, "error");
-	exchange(random, 62, NULL);
+	exchange(random, REQUEST_MAX - 1, "error");
+	exchange(random, REQUEST_MAX - 2, NULL);
+	exchange("snapshot\n", 9, "error");
+	exchange("snapshot \n", 10, "absolute");
+	exchange("snapshot here\n", 14, "absolute");
+	exchange("snapshot /nowhere/file\n", 23, "error");
+	exchange("snapshot-copy-image /dev/null\n", 30, "not a regular file");
 	for (unsigned int i = 0; i < 5; i++) {
 		int fd = connect_to("one");
 
