@@ -201,8 +201,9 @@ int vd_shadow_walk_guarded(struct vd_shadow *shadow, const struct vd_shadow_root
 /**
  * vd_shadow_translate() - walk the guest's own table, and change nothing
  *
- * Permissions are not looked at.
- * Return: 0; -ENXIO, -EBADMSG, -EADDRNOTAVAIL as vd_shadow_fault().
+ * Permissions are not looked at. Never sleeps: for a caller that may hold host pointers.
+ * Return: 0; -ENXIO, -EBADMSG, -EADDRNOTAVAIL as vd_shadow_fault(); -EAGAIN a table of the guest is
+ *	being invalidated.
  */
 int vd_shadow_translate(struct vd_shadow *shadow, const struct vd_shadow_root *root, vd_gva gva,
 			struct vd_shadow_access *what);

@@ -4,7 +4,7 @@
  *
  * A software RISC-V hart (RV64GC, S and U mode, Sv39/48/57, Sstc, Ssaia with an IMSIC S-file; with
  * VD_HART_MACHINE also a small M mode for unmodified riscv-tests). Uses floors 0 to 3 only:
- * second-stage tables are the only source of its soft TLB.
+ * second-stage or shadow tables are the only source of its soft TLB.
  *
  * Shoot-down. A hart is *outside* (holds no host pointer: slow paths, callbacks, WFI) or *in
  * guest*. Whoever invalidates sets a request (seq_cst) and waits until the hart acknowledged it or
@@ -15,7 +15,7 @@
 #ifndef VIADUCT_VCPU_H
 #define VIADUCT_VCPU_H
 
-#include <viaduct/mmu.h>
+#include <viaduct/shadow.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,11 +73,18 @@ struct vd_hart_ops {
 	void (*wake)(void *context, struct vd_hart *hart);
 };
 
+/**
+ * struct vd_hart_config
+ * @mmu: second-stage tables; the guest's own are walked by the hart
+ * @shadow: shadow tables instead, then @mmu may be NULL. Its tables translate 57 bits
+ * @code_cache_bytes: bound on pre-decoded code; 0 for 16 MiB
+ */
 struct vd_hart_config {
 	const struct vd_env *env;
 	struct vd_hart_group *group;
 	struct vd_mem *mem;
 	struct vd_mmu *mmu;
+	struct vd_shadow *shadow;
 	unsigned id;
 	unsigned flags;
 	uint64_t timebase_hz;
@@ -188,6 +195,7 @@ struct vd_hart_stats {
 	uint64_t mmio_reads, mmio_writes;
 	uint64_t exceptions, interrupts;
 	uint64_t code_pages, code_verifies;
+	uint64_t table_stores; /* to the guest's own tables, emulated (shadow paging) */
 };
 /**
  * vd_hart_stats() - counters since creation; any thread

@@ -61,6 +61,7 @@ enum vd_vm_memory { VD_VM_MEMORY_SHARED, VD_VM_MEMORY_PRIVATE };
  * @memory_kind: see there
  * @direct_mmio: map device BARs straight into the guest; else trap every access
  * @check_tlb: compare every soft TLB fill with a fresh walk (slow; for tests)
+ * @shadow_paging: shadow tables instead of two stages of translation
  * @spare_frames: keep room so that guest pages can be moved to other frames (for tests)
  * @console_write: bytes the guest sends to its serial port; hart threads, one at a time. One that
  *	may block for ever has to look at vd_vm_stopping(), or nothing can end the run
@@ -71,7 +72,7 @@ struct vd_vm_config {
 	uint64_t memory;
 	enum vd_vm_memory memory_kind;
 	unsigned cpus;
-	bool direct_mmio, check_tlb, spare_frames, svadu, restore;
+	bool direct_mmio, check_tlb, spare_frames, svadu, restore, shadow_paging;
 	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
 	void *context;
 };
@@ -120,6 +121,7 @@ size_t vd_vm_console_input(struct vd_vm *vm, const uint8_t *bytes, size_t length
 struct vd_vm_stats {
 	uint64_t wall_ns, instructions;
 	struct vd_mmu_stats mmu;
+	struct vd_shadow_stats shadow; /* with shadow_paging; @mmu is all zero then */
 	struct vd_dma_stats dma;
 	struct vd_hart_stats harts; /* summed */
 	uint64_t tlb_shootdowns, direct_pages, interrupts;

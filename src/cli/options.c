@@ -6,7 +6,7 @@
 
 #include "cli/run.h"
 
-enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS, MEMORY_KIND };
+enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS, MEMORY_KIND, MMU };
 
 struct option {
 	const char *name;
@@ -39,6 +39,7 @@ static const struct option options_known[] = {
 	{"--stats-json", TEXT, AT(stats_json), "FILE", "at exit, write counters as JSON"},
 	{"--trace", TRACE, AT(trace), "LIST", "print events: fault,zap,pin,mmio,dma or all"},
 	{"--name", TEXT, AT(name), "NAME", "name of the machine for `viaduct ps`, `quit` ..."},
+	{"--mmu", MMU, AT(shadow), "KIND", "two-stage (default), or shadow page tables"},
 	{"--svadu", FLAG, AT(svadu), NULL, "harts set accessed and dirty bits themselves"},
 	{"--check-tlb", FLAG, AT(check_tlb), NULL,
 	 "compare every soft TLB fill with a fresh walk (slow)"},
@@ -143,6 +144,11 @@ static int store(struct run_options *options, const struct option *o, const char
 		return stress_parse(value, field, error);
 	case MEMORY_KIND:
 		return parse_memory_kind(value, field, error);
+	case MMU:
+		*(bool *)field = !strcmp(value, "shadow");
+		if (*(bool *)field || !strcmp(value, "two-stage"))
+			return 0;
+		return vd_error_set(error, -EINVAL, "--mmu takes two-stage or shadow");
 	}
 	return -EINVAL;
 }

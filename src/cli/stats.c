@@ -45,6 +45,20 @@ static uint64_t peak_rss(void)
 	return (uint64_t)usage.ru_maxrss * 1024;
 }
 
+#define LINE(label, format, ...) fprintf(stderr, "%-22s " format "\n", label, __VA_ARGS__)
+#define U(x) ((unsigned long long)(x))
+
+static void print_shadow(const struct vd_shadow_stats *s, uint64_t stores)
+{
+	LINE("shadow faults", "%llu, %llu spurious, %llu the guest's, %llu again", U(s->faults),
+	     U(s->faults_spurious), U(s->guest_faults), U(s->retries));
+	LINE("shadow pages", "%llu now, %llu made, %llu recycled, %llu leaves", U(s->pages),
+	     U(s->pages_made), U(s->recycled), U(s->leaves));
+	LINE("table stores", "%llu emulated, %llu prefills, %llu floods, %llu foreign", U(stores),
+	     U(s->prefills), U(s->floods), U(s->foreign_writes));
+	LINE("shadow zaps", "%llu leaves, %llu flushes", U(s->zaps), U(s->flushes));
+}
+
 void stats_print(struct vd_vm *vm)
 {
 	struct vd_vm_stats s;
@@ -54,13 +68,13 @@ void stats_print(struct vd_vm *vm)
 	fprintf(stderr, "\n%-22s %.3f s, %.1f M instructions, %.0f MIPS\n", "time",
 		(double)s.wall_ns / 1e9, (double)s.instructions / 1e6,
 		s.wall_ns ? (double)s.instructions * 1e3 / (double)s.wall_ns : 0);
-#define LINE(label, format, ...) fprintf(stderr, "%-22s " format "\n", label, __VA_ARGS__)
-#define U(x) ((unsigned long long)(x))
 	LINE("faults", "%llu RAM, %llu device, %llu spurious, %llu protection",
 	     U(s.mmu.faults_ram), U(s.mmu.faults_device), U(s.mmu.faults_spurious),
 	     U(s.mmu.faults_protection));
 	LINE("mapped", "%llu x 1 GiB, %llu x 2 MiB, %llu x 4 KiB, %llu table pages",
 	     U(s.mmu.mapped_1g), U(s.mmu.mapped_2m), U(s.mmu.mapped_4k), U(s.mmu.table_pages));
+	if (s.shadow.pages_made)
+		print_shadow(&s.shadow, s.harts.table_stores);
 	LINE("MMIO", "%llu pages direct, %llu reads and %llu writes trapped", U(s.direct_pages),
 	     U(s.harts.mmio_reads), U(s.harts.mmio_writes));
 	LINE("DMA", "%llu translations, %llu pins, %llu faults", U(s.dma.translations),
@@ -115,6 +129,26 @@ static void add_devices(struct vd_vm *vm, struct json_object *root)
 	}
 }
 
+static void add_shadow(struct json_object *root, const struct vd_shadow_stats *s, uint64_t stores)
+{
+	struct json_object *o = child(root, "shadow");
+
+	add(o, "faults", s->faults);
+	add(o, "spurious", s->faults_spurious);
+	add(o, "guest_faults", s->guest_faults);
+	add(o, "retries", s->retries);
+	add(o, "pages", s->pages);
+	add(o, "pages_made", s->pages_made);
+	add(o, "leaves", s->leaves);
+	add(o, "prefills", s->prefills);
+	add(o, "table_stores", stores);
+	add(o, "zaps", s->zaps);
+	add(o, "flushes", s->flushes);
+	add(o, "floods", s->floods);
+	add(o, "foreign_writes", s->foreign_writes);
+	add(o, "recycled", s->recycled);
+}
+
 static struct json_object *build(struct vd_vm *vm, enum vd_vm_exit exit)
 {
 	struct json_object *root = json_object_new_object(), *o;
@@ -140,7 +174,8 @@ static struct json_object *build(struct vd_vm *vm, enum vd_vm_exit exit)
 	json_object_object_add(o, "watched", json_object_new_boolean(vd_vm_ram_watched(vm)));
 	add(o, "discards", s.foreign.discards);
 	add(o, "unmaps", s.foreign.unmaps + s.foreign.remaps);
-	add(root, "zaps", s.mmu.zaps);
+	add_shadow(root, &s.shadow, s.harts.table_stores);
+	add(root, "zaps", s.mmu.zaps + s.shadow.zaps);
 	add(root, "tlb_flushes", s.harts.tlb_flushes);
 	add(root, "tlb_shootdowns", s.tlb_shootdowns);
 	add(root, "tlb_fills", s.harts.tlb_fills);

@@ -158,11 +158,8 @@ int vd_shadow_translate(struct vd_shadow *shadow, const struct vd_shadow_root *r
 {
 	const struct shadow_role *role = &root->page.role;
 	struct guest_walk walk;
-	int ret;
+	int ret = shadow_guest_walk(shadow, role->format, role->base, gva.value, &walk);
 
-	while ((ret = shadow_guest_walk(shadow, role->format, role->base, gva.value, &walk)) ==
-	       -EAGAIN)
-		vd_notifier_wait(shadow->notifier, walk.gpa, 1);
 	*what = (struct vd_shadow_access){
 		.gpa = {walk.gpa}, .guest_size = ret ? 0 : walk.guest_size,
 		.access = ret ? 0 : walk.access, .accessed = !ret && walk.accessed,

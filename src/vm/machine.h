@@ -44,6 +44,7 @@ struct vd_vm {
 	void *private_ram;
 	struct vd_mem *mem;
 	struct vd_mmu *mmu;
+	struct vd_shadow *shadow; /* with shadow paging; then @mmu stays empty */
 	struct vd_hart_group *group;
 	struct vd_dma_space *dma;
 	struct vd_pci_host *pci;

@@ -19,12 +19,23 @@ static int check_config(const struct vd_vm_config *config, struct vd_error *erro
 	return 0;
 }
 
+/* Shadow pages, of 12 KiB each: one for 64 pages of the guest's, within bounds. */
+static unsigned shadow_budget(uint64_t memory)
+{
+	uint64_t pages = memory / 4096 / 64;
+
+	return pages < 512 ? 512 : pages > 65536 ? 65536 : (unsigned)pages;
+}
+
 static int create_memory(struct vd_vm *vm, struct vd_error *error)
 {
 	struct vd_host_config host = {.env = vm->env};
 	struct vd_mem_config mem = {.env = vm->env};
 	struct vd_mmu_config mmu = {.env = vm->env, .format = &vd_mmu_format_sv48x4,
 				    .flush = vd_hart_group_flush};
+	struct vd_shadow_config shadow = {.env = vm->env, .format = &vd_mmu_format_sv57,
+					  .flush = vd_hart_group_flush,
+					  .pages = shadow_budget(vm->config.memory)};
 	int rc;
 
 	rc = vd_host_create(&host, &vm->host, error);
@@ -39,6 +50,10 @@ static int create_memory(struct vd_vm *vm, struct vd_error *error)
 	mmu.flush_context = vm->group;
 	if (!rc)
 		rc = vd_mmu_create(&mmu, &vm->mmu, error);
+	shadow.mem = vm->mem;
+	shadow.flush_context = vm->group;
+	if (!rc && vm->config.shadow_paging)
+		rc = vd_shadow_create(&shadow, &vm->shadow, error);
 	if (!rc)
 		rc = vd_hart_group_listen(vm->group, vm->mem);
 	return rc;
@@ -50,6 +65,7 @@ static int create_harts(struct vd_vm *vm, struct vd_error *error)
 		struct machine_hart *h = &vm->harts[i];
 		struct vd_hart_config config = {
 			.env = vm->env, .group = vm->group, .mem = vm->mem, .mmu = vm->mmu,
+			.shadow = vm->shadow,
 			.id = i, .timebase_hz = VD_BOARD_TIMEBASE, .ops = &vd_vm_hart_ops,
 			.context = h,
 			.flags = (vm->config.check_tlb ? VD_HART_CHECK_TLB : 0) |
@@ -138,6 +154,7 @@ void vd_vm_destroy(struct vd_vm *vm)
 		vd_hart_destroy(vm->harts[i].hart);
 		close(vm->harts[i].wake_fd);
 	}
+	vd_shadow_destroy(vm->shadow);
 	if (vm->mmu)
 		vd_mmu_destroy(vm->mmu); /* flushes through the group */
 	vd_hart_group_destroy(vm->group);
@@ -214,6 +231,8 @@ void vd_vm_stats(struct vd_vm *vm, struct vd_vm_stats *stats)
 		.direct_pages = vd_pci_host_direct_pages(vm->pci),
 	};
 	vd_mmu_stats(vm->mmu, &stats->mmu);
+	if (vm->shadow)
+		vd_shadow_stats(vm->shadow, &stats->shadow);
 	vd_dma_stats(vm->dma, &stats->dma);
 	if (vm->foreign)
 		vd_foreign_stats(vm->foreign, &stats->foreign);

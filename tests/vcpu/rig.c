@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define HANDLER_OFFSET 0x100u
@@ -107,16 +108,24 @@ static void open_harts(struct rig *rig, const struct rig_setup *setup)
 	struct vd_mmu_config mmu_config = {.env = rig->env, .mem = rig->mem,
 					   .format = &vd_mmu_format_sv48x4,
 					   .flush = vd_hart_group_flush};
+	struct vd_shadow_config shadow_config = {.env = rig->env, .format = &vd_mmu_format_sv57,
+						 .flush = vd_hart_group_flush};
 	struct vd_error error;
 
 	assert_int_equal(vd_hart_group_create(rig->env, &rig->group, &error), 0);
 	mmu_config.flush_context = rig->group;
 	assert_int_equal(vd_mmu_create(&mmu_config, &rig->mmu, &error), 0);
+	shadow_config.mem = rig->mem;
+	shadow_config.flush_context = rig->group;
+	/* The tests are the same with shadow tables: see meson.build. */
+	if (getenv("VD_TEST_SHADOW"))
+		assert_int_equal(vd_shadow_create(&shadow_config, &rig->shadow, &error), 0);
 	assert_int_equal(vd_hart_group_listen(rig->group, rig->mem), 0);
 	rig->hart_count = setup->harts ? setup->harts : 1;
 	for (unsigned int i = 0; i < rig->hart_count; i++) {
 		struct vd_hart_config config = {
 			.env = rig->env, .group = rig->group, .mem = rig->mem, .mmu = rig->mmu,
+			.shadow = rig->shadow,
 			.id = i, .flags = setup->flags, .timebase_hz = 10000000,
 			.code_cache_bytes = setup->code_cache_bytes,
 			.ops = setup->no_poll ? &hart_ops_without_poll : &hart_ops,
@@ -145,6 +154,7 @@ void rig_close(struct rig *rig)
 {
 	for (unsigned int i = 0; i < rig->hart_count; i++)
 		vd_hart_destroy(rig->harts[i].hart);
+	vd_shadow_destroy(rig->shadow);
 	vd_mmu_destroy(rig->mmu); /* flushes through the group */
 	vd_hart_group_destroy(rig->group);
 	vd_mem_destroy(rig->mem);

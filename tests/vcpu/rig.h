@@ -69,6 +69,7 @@ struct rig {
 	struct vd_host_object *ram;
 	struct vd_mem *mem;
 	struct vd_mmu *mmu;
+	struct vd_shadow *shadow; /* or NULL */
 	struct vd_hart_group *group;
 	struct rig_hart harts[RIG_HARTS_MAX];
 	unsigned int hart_count;

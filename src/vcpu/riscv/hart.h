@@ -51,6 +51,7 @@ struct data_tlb {
 	struct data_tlb_entry read[DATA_TLB_ENTRIES];
 	struct data_tlb_entry write[DATA_TLB_ENTRIES];
 	struct mmio_tlb_entry mmio[MMIO_TLB_ENTRIES];
+	struct mmio_tlb_entry tables[MMIO_TLB_ENTRIES]; /* stores to be emulated: shadow.c */
 };
 
 struct code_page;
@@ -84,6 +85,12 @@ struct op {
 /* where */
 #define HART_OUTSIDE 0u
 #define HART_IN_GUEST 1u
+
+/* A shadow root in use, and the satp it stands for. */
+struct hart_root {
+	struct vd_shadow_root *root;
+	uint64_t satp;
+};
 
 struct imsic {
 	_Atomic uint64_t pending[4];
@@ -134,6 +141,11 @@ struct vd_hart {
 	struct data_tlb data_tlbs[DATA_CONTEXTS];
 	struct code_tlb_entry code_tlbs[CODE_CONTEXTS][CODE_TLB_ENTRIES];
 	struct stage2_tlb_entry stage2_tlb[STAGE2_TLB_ENTRIES];
+
+	struct hart_root roots[2]; /* without paging, and of satp; changed outside */
+	struct vd_shadow_write store; /* under way while emulating */
+	uint64_t emulated_va;
+	bool emulating;
 
 	struct op straddle[4]; /* an instruction that lies across two pages */
 	bool waiting;	       /* a WFI was executed */
@@ -231,11 +243,24 @@ void vd_tlb_update_context(struct vd_hart *h);
  */
 struct translation {
 	uint64_t gpa;
-	void *host; /* NULL: a trapped area */
+	void *host; /* NULL: a trapped area, or a store to be emulated */
+	bool emulate;
 };
 enum cause vd_translate(struct vd_hart *h, uint64_t va, unsigned access, struct translation *t);
 enum cause vd_load_slow(struct vd_hart *h, uint64_t va, unsigned size, uint64_t *value);
 enum cause vd_store_slow(struct vd_hart *h, uint64_t va, unsigned size, uint64_t value);
+
+/*
+ * shadow.c. vd_shadow_path() takes the place of both stages; with t->emulate, the store is done at
+ * vd_emulate_begin()'s pointer, which is NULL for an access fault, and then ended. In between the
+ * hart is outside.
+ */
+enum cause vd_shadow_path(struct vd_hart *h, uint64_t va, unsigned access,
+			  enum privilege privilege, struct translation *t, unsigned *level);
+bool vd_emulate_cached(struct vd_hart *h, uint64_t va, uint64_t *gpa);
+void *vd_emulate_begin(struct vd_hart *h, uint64_t va, uint64_t gpa, unsigned size);
+void vd_emulate_end(struct vd_hart *h);
+void vd_hart_roots_put(struct vd_hart *h);
 
 /* trap.c */
 void vd_trap_take(struct vd_hart *h, uint64_t pc, uint64_t cause, uint64_t tval);

@@ -26,6 +26,8 @@ static void *atomic_pointer(struct vd_hart *h, const struct op *op, uint64_t va,
 		cause = access & VD_WRITE ? CAUSE_STORE_MISALIGNED : CAUSE_LOAD_MISALIGNED;
 	} else {
 		cause = vd_translate(h, va, access, &t);
+		if (cause == CAUSE_NONE && h->config.shadow && t.emulate)
+			t.host = vd_emulate_begin(h, va, t.gpa, size);
 		if (cause == CAUSE_NONE && t.host)
 			return t.host;
 		if (cause == CAUSE_NONE) /* atomics on trapped areas are not supported: PMA */
@@ -41,6 +43,8 @@ static void *atomic_pointer(struct vd_hart *h, const struct op *op, uint64_t va,
  */
 #define ATOMIC_NEXT(flushes)                                                                       \
 	do {                                                                                       \
+		if (unlikely(h->emulating))                                                        \
+			vd_emulate_end(h);                                                         \
 		if (unlikely((flushes) != h->flushes_seen)) {                                      \
 			h->pc = op_pc(h, op) + LENGTH;                                             \
 			OP_LEAVE();                                                                \

@@ -146,7 +146,7 @@ int vd_hart_create(const struct vd_hart_config *config, struct vd_hart **result,
 	const struct vd_env *env = config->env;
 	struct vd_hart *h;
 
-	if (!config->group || !config->mem || !config->mmu || !config->ops ||
+	if (!config->group || !config->mem || !(config->mmu || config->shadow) || !config->ops ||
 	    config->timebase_hz == 0 || config->timebase_hz > 1000000000u)
 		return vd_error_set(error, -EINVAL, "a hart needs a group, memory, tables, "
 				    "operations and a timebase of at most 1 GHz");
@@ -173,6 +173,7 @@ void vd_hart_destroy(struct vd_hart *h)
 		return;
 	vd_hart_group_remove(h);
 	vd_code_cache_destroy(h);
+	vd_hart_roots_put(h);
 	h->config.env->release(h->config.env, h, sizeof(*h));
 }
 

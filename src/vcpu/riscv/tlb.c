@@ -64,6 +64,7 @@ void vd_tlb_flush_page(struct vd_hart *h, uint64_t va)
 		h->data_tlbs[c].read[page % DATA_TLB_ENTRIES].tag = TAG_NONE;
 		h->data_tlbs[c].write[page % DATA_TLB_ENTRIES].tag = TAG_NONE;
 		h->data_tlbs[c].mmio[page % MMIO_TLB_ENTRIES].tag = TAG_NONE;
+		h->data_tlbs[c].tables[page % MMIO_TLB_ENTRIES].tag = TAG_NONE;
 	}
 	for (unsigned c = 0; c < CODE_CONTEXTS; c++)
 		h->code_tlbs[c][page % CODE_TLB_ENTRIES].tag = TAG_NONE;

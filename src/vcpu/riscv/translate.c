@@ -212,6 +212,12 @@ static void fill(struct vd_hart *h, uint64_t va, unsigned access, const struct w
 		h->data->read[index % DATA_TLB_ENTRIES] = (struct data_tlb_entry){page, addend};
 }
 
+/* No entry allows stores alone, so that is what a store asks for. */
+static unsigned store_reads(unsigned access)
+{
+	return access & VD_WRITE ? VD_READ | VD_WRITE : access;
+}
+
 enum cause vd_translate(struct vd_hart *h, uint64_t va, unsigned access, struct translation *t)
 {
 	enum privilege privilege = effective_privilege(h, access);
@@ -227,15 +233,21 @@ enum cause vd_translate(struct vd_hart *h, uint64_t va, unsigned access, struct 
 	do {
 		flushes = h->flushes_seen;
 		cause = CAUSE_NONE;
+		if (h->config.shadow) {
+			cause = vd_shadow_path(h, va, store_reads(access), privilege, t, &r.level);
+			r.gpa = t->gpa;
+			continue;
+		}
 		if (privilege != PRIV_M && h->satp >> 60)
 			cause = stage1(h, va, access, privilege, &r, &again);
 		if (cause == CAUSE_NONE && !again)
-			cause = stage2(h, r.gpa, access & VD_WRITE ? VD_READ | VD_WRITE : access,
-				       &t->host);
+			cause = stage2(h, r.gpa, store_reads(access), &t->host);
 	} while (flushes != h->flushes_seen || (again && cause == CAUSE_NONE));
 	if (cause != CAUSE_NONE)
 		return cause;
 	t->gpa = r.gpa;
+	if (h->config.shadow && t->emulate)
+		return CAUSE_NONE;
 	fill(h, va, access, &r, t->host);
 	return CAUSE_NONE;
 }
@@ -292,6 +304,18 @@ static void access_memory(void *host, uint64_t va, unsigned access, unsigned siz
 	}
 }
 
+static enum cause emulated_store(struct vd_hart *h, uint64_t va, uint64_t gpa, unsigned size,
+				 uint64_t *value)
+{
+	void *host = vd_emulate_begin(h, va, gpa, size);
+
+	if (!host)
+		return CAUSE_STORE_ACCESS;
+	access_memory(host, va, VD_WRITE, size, value);
+	vd_emulate_end(h);
+	return CAUSE_NONE;
+}
+
 /*
  * Inside one page. Misaligned accesses to memory are allowed and need not be atomic; to trapped
  * areas they fault.
@@ -311,6 +335,8 @@ static enum cause access_in_page(struct vd_hart *h, uint64_t va, unsigned access
 		/* The cache only says where, not what: memory may lie there by now. */
 		h->data->mmio[(va >> PAGE_SHIFT) % MMIO_TLB_ENTRIES].tag = TAG_NONE;
 	}
+	if (h->config.shadow && access & VD_WRITE && vd_emulate_cached(h, va, &gpa))
+		return emulated_store(h, va, gpa, size, value);
 	do {
 		generation = vd_mem_generation(h->config.mem);
 		cause = vd_translate(h, va, access, &t);
@@ -320,6 +346,8 @@ static enum cause access_in_page(struct vd_hart *h, uint64_t va, unsigned access
 			access_memory(t.host, va, access, size, value);
 			return CAUSE_NONE;
 		}
+		if (h->config.shadow && t.emulate)
+			return emulated_store(h, va, t.gpa, size, value);
 		if (va & (size - 1))
 			return access & VD_WRITE ? CAUSE_STORE_MISALIGNED : CAUSE_LOAD_MISALIGNED;
 		rc = mmio(h, t.gpa, access, size, value);
