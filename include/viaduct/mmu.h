@@ -227,6 +227,10 @@ int vd_pgtable_walk_guarded(struct vd_pgtable *table, uint64_t input, unsigned a
 int vd_pgtable_each(struct vd_pgtable *table,
 		    int (*fn)(void *context, uint64_t input, const struct vd_mmu_leaf *leaf),
 		    void *context);
+/** vd_pgtable_each_in() - the same for the leaves that meet a range; the lock is held as long */
+int vd_pgtable_each_in(struct vd_pgtable *table, uint64_t start, uint64_t length,
+		       int (*fn)(void *context, uint64_t input, const struct vd_mmu_leaf *leaf),
+		       void *context);
 
 /**
  * struct vd_pgtable_stats
@@ -377,6 +381,13 @@ bool vd_mmu_test_young(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
 int vd_mmu_each(struct vd_mmu *mmu,
 		int (*fn)(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf),
 		void *context);
+/**
+ * vd_mmu_each_in() - the same for the leaves that meet a range: a large table is looked at piece by
+ * piece, so that no fault waits for long. A leaf that reaches over an end is met from both sides
+ */
+int vd_mmu_each_in(struct vd_mmu *mmu, vd_gpa start, uint64_t length,
+		   int (*fn)(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf),
+		   void *context);
 
 /** vd_mmu_stats() - counters, each by itself exact, read one after the other */
 void vd_mmu_stats(const struct vd_mmu *mmu, struct vd_mmu_stats *stats);

@@ -21,5 +21,13 @@ int control_directory(char *path, size_t room, bool create);
 bool control_name_valid(const char *name);
 /* -ENAMETOOLONG if the path does not fit into a socket address. */
 int control_address(const char *directory, const char *name, struct sockaddr_un *address);
+/*
+ * A connection to a machine, by its name or else its process id. -ENOENT, -ECONNREFUSED: there is
+ * none; another -errno.
+ */
+int control_connect(const char *directory, const char *machine);
+
+/* control_client.c: one request to a machine. Complains if that fails. Return: an exit code. */
+int control_request(const char *machine, const char *request, char *reply, size_t room);
 
 #endif

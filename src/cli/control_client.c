@@ -20,18 +20,14 @@
 static int send_request(const char *directory, const char *name, const char *request)
 {
 	struct timeval limit = {.tv_sec = 10};
-	struct sockaddr_un address;
-	int fd, rc = control_address(directory, name, &address);
+	int fd = control_connect(directory, name);
 
-	if (rc)
-		return rc;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    dprintf(fd, "%s\n", request) < 0) {
-		rc = -errno;
+	if (dprintf(fd, "%s\n", request) < 0) {
+		int rc = -errno;
+
 		close(fd);
 		return rc;
 	}
@@ -39,15 +35,16 @@ static int send_request(const char *directory, const char *name, const char *req
 }
 
 /* One request. Return: 0 with the reply, or -errno. */
-static int ask(const char *directory, const char *name, const char *request, char *reply)
+static int ask_long(const char *directory, const char *name, const char *request, char *reply,
+		    size_t room)
 {
 	size_t length = 0;
 	int fd = send_request(directory, name, request);
 
 	if (fd < 0)
 		return fd;
-	while (length < CONTROL_REPLY_MAX - 1) {
-		ssize_t n = recv(fd, reply + length, CONTROL_REPLY_MAX - 1 - length, 0);
+	while (length < room - 1) {
+		ssize_t n = recv(fd, reply + length, room - 1 - length, 0);
 
 		if (n <= 0)
 			break;
@@ -58,9 +55,30 @@ static int ask(const char *directory, const char *name, const char *request, cha
 	return length ? 0 : -EPIPE;
 }
 
+static int ask(const char *directory, const char *name, const char *request, char *reply)
+{
+	return ask_long(directory, name, request, reply, CONTROL_REPLY_MAX);
+}
+
+int control_request(const char *name, const char *request, char *reply, size_t room)
+{
+	char directory[96];
+	int rc;
+
+	if (!control_name_valid(name))
+		return complain(EXIT_USAGE, "'%s' is no machine's name", name);
+	rc = control_directory(directory, sizeof(directory), false);
+	if (!rc)
+		rc = ask_long(directory, name, request, reply, room);
+	if (rc == -ENOENT || rc == -ECONNREFUSED)
+		return complain(EXIT_FAILED, "no machine named %s is running; see viaduct ps",
+				name);
+	return rc ? complain(EXIT_FAILED, "cannot ask %s: %s", name, strerror(-rc)) : EXIT_OK;
+}
+
 static int request_command(int argc, char **argv, const char *what)
 {
-	char directory[96], reply[CONTROL_REPLY_MAX];
+	char reply[CONTROL_REPLY_MAX];
 	int rc;
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
@@ -70,16 +88,9 @@ static int request_command(int argc, char **argv, const char *what)
 	}
 	if (argc != 2)
 		return complain(EXIT_USAGE, "usage: viaduct %s NAME|PID (see viaduct ps)", what);
-	if (!control_name_valid(argv[1]))
-		return complain(EXIT_USAGE, "'%s' is no machine's name", argv[1]);
-	rc = control_directory(directory, sizeof(directory), false);
-	if (!rc)
-		rc = ask(directory, argv[1], what, reply);
-	if (rc == -ENOENT || rc == -ECONNREFUSED)
-		return complain(EXIT_FAILED, "no machine named %s is running; see viaduct ps",
-				argv[1]);
+	rc = control_request(argv[1], what, reply, sizeof(reply));
 	if (rc)
-		return complain(EXIT_FAILED, "cannot ask %s: %s", argv[1], strerror(-rc));
+		return rc;
 	fputs(reply, stdout);
 	return EXIT_OK;
 }

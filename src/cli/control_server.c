@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cli/control.h"
+#include "cli/map.h"
 #include "cli/snapshot.h"
 
 #define CLIENT_SECONDS 2
@@ -90,6 +91,8 @@ static struct json_object *answer(struct control *c, const char *request, int fd
 	path = argument_of(request, "snapshot-copy-image");
 	if (path)
 		return snapshot(c, path, true, fd);
+	if (!strcmp(request, "map"))
+		return map_collect(c->vm, c->name);
 	if (!strcmp(request, "pause"))
 		vd_vm_pause(c->vm);
 	else if (!strcmp(request, "resume"))
@@ -97,18 +100,29 @@ static struct json_object *answer(struct control *c, const char *request, int fd
 	else if (!strcmp(request, "quit"))
 		vd_vm_stop(c->vm);
 	else if (strcmp(request, "status"))
-		return refuse("unknown request; there are status, pause, resume, snapshot PATH, "
+		return refuse("unknown request; there are status, map, pause, resume, snapshot PATH, "
 			      "snapshot-copy-image PATH and quit");
 	return status(c);
+}
+
+/* All of it, unless the client goes or reads nothing for too long. */
+static void reply(int fd, const char *text, size_t length)
+{
+	ssize_t n;
+
+	while (length && (n = send(fd, text, length, MSG_NOSIGNAL)) > 0) {
+		text += n;
+		length -= (size_t)n;
+	}
 }
 
 static void serve(struct control *c, int fd)
 {
 	struct timeval limit = {.tv_sec = CLIENT_SECONDS};
-	char request[REQUEST_MAX], reply[CONTROL_REPLY_MAX];
+	char request[REQUEST_MAX];
 	struct json_object *o;
+	const char *text;
 	size_t length = 0;
-	int n;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -126,11 +140,10 @@ static void serve(struct control *c, int fd)
 	o = answer(c, request, fd);
 	if (!o)
 		return;
-	n = snprintf(reply, sizeof(reply), "%s\n",
-		     json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN, &length);
+	reply(fd, text, length);
+	reply(fd, "\n", 1);
 	json_object_put(o);
-	if (n > 0 && (size_t)n < sizeof(reply) && send(fd, reply, (size_t)n, MSG_NOSIGNAL) != n)
-		return; /* the client has gone */
 }
 
 static void *control_thread(void *argument)

@@ -10,6 +10,7 @@ static const struct command commands[] = {
 	{"run", "boot a guest with devices assigned to it", command_run},
 	{"ps", "list this user's running machines", command_ps},
 	{"status", "what a machine does", command_status},
+	{"map", "show a running guest's memory", command_map},
 	{"pause", "stop a machine's harts", command_pause},
 	{"resume", "let a paused machine go on", command_resume},
 	{"snapshot", "save a running machine as of one moment", command_snapshot},

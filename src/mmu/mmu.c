@@ -148,6 +148,15 @@ int vd_mmu_each(struct vd_mmu *mmu,
 	return vd_pgtable_each(&mmu->pt, each_leaf, &each);
 }
 
+int vd_mmu_each_in(struct vd_mmu *mmu, vd_gpa start, uint64_t length,
+		   int (*fn)(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf),
+		   void *context)
+{
+	struct each each = {fn, context};
+
+	return vd_pgtable_each_in(&mmu->pt, start.value, length, each_leaf, &each);
+}
+
 static uint64_t counter(const _Atomic uint64_t *value)
 {
 	return atomic_load_explicit(value, memory_order_relaxed);

@@ -171,19 +171,31 @@ static int each_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 	return each->fn(each->context, place->gpa, &leaf);
 }
 
-int vd_pgtable_each(struct vd_pgtable *table,
-		    int (*fn)(void *context, uint64_t input, const struct vd_mmu_leaf *leaf),
-		    void *context)
+int vd_pgtable_each_in(struct vd_pgtable *table, uint64_t start, uint64_t length,
+		       int (*fn)(void *context, uint64_t input, const struct vd_mmu_leaf *leaf),
+		       void *context)
 {
 	struct each each = {
-		.visitor = {.last = UINT64_MAX, .when = VD_MMU_AT_LEAF, .visit = each_visit},
+		.visitor = {.first = start,
+			    .last = length - 1 > UINT64_MAX - start ? UINT64_MAX
+								    : start + (length - 1),
+			    .when = VD_MMU_AT_LEAF, .visit = each_visit},
 		.fn = fn,
 		.context = context,
 	};
 	int ret;
 
+	if (!length)
+		return 0;
 	vd_pgtable_lock(table);
 	ret = vd_mmu_visit(table, &each.visitor);
 	vd_pgtable_unlock(table);
 	return ret;
+}
+
+int vd_pgtable_each(struct vd_pgtable *table,
+		    int (*fn)(void *context, uint64_t input, const struct vd_mmu_leaf *leaf),
+		    void *context)
+{
+	return vd_pgtable_each_in(table, 0, UINT64_MAX, fn, context);
 }

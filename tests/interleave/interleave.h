@@ -6,11 +6,11 @@
  * How the search stays small and yet exhaustive: two schedules that differ only in the order of
  * steps which do not touch the same thing have the same outcome, and one of them is enough.
  * Dynamic partial-order reduction by source sets (Abdulla and others, POPL 2014) with sleep sets
- * finds at least one of each class. A step is one atomic operation, lock, wait, wake, start of a read
- * section or grace period, on something that more than one thread uses and one writes, and the
- * thread's own computation up to its next one. Plain accesses must
- * be free of data races (the stress tests under ThreadSanitizer see to that); memory is
- * sequentially consistent; a sleeper does not wake by itself, so that a lost wake-up is a deadlock.
+ * finds at least one of each class. A step is one atomic operation, lock, wait, wake, start of a
+ * read section or grace period, on something that more than one thread uses and one writes, and the
+ * thread's own computation up to its next one. Plain accesses must be free of data races (the
+ * stress tests under ThreadSanitizer see to that); memory is sequentially consistent; a sleeper
+ * does not wake by itself, so that a lost wake-up is a deadlock.
  * Memory that was given back is never used again within a run: whoever touches it is caught.
  */
 #ifndef VIADUCT_TESTS_INTERLEAVE_H

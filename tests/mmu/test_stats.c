@@ -79,11 +79,36 @@ static void each_goes_by_address(void **state)
 	fixture_close(&f);
 }
 
+/* Leaves that meet the range, blocks that reach over its ends among them. */
+static void each_in_a_range(void **state)
+{
+	static const struct {
+		uint64_t start, length;
+		unsigned count;
+	} ranges[] = {
+		{0, UINT64_MAX, 5}, {GIB, GIB, 1}, {GIB + 2 * MIB, 0, 0}, {0, GIB, 3},
+		{UINT64_MAX - 5, 100, 0}, {GIB, UINT64_MAX, 2}, {16 * MIB + PAGE, PAGE, 1},
+	};
+	struct fixture f;
+
+	(void)state;
+	open_mixture(&f);
+	for (unsigned i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+		struct seen seen = {.f = &f};
+
+		assert_int_equal(vd_mmu_each_in(f.mmu, (vd_gpa){ranges[i].start}, ranges[i].length,
+						see, &seen), 0);
+		assert_int_equal(seen.count, ranges[i].count);
+	}
+	fixture_close(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_what_is_mapped),
 		cmocka_unit_test(each_goes_by_address),
+		cmocka_unit_test(each_in_a_range),
 	};
 
 	return cmocka_run_group_tests_name("mmu stats", tests, NULL, NULL);
