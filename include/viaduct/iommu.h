@@ -26,8 +26,8 @@
  * Stores to pages that somebody watches (vd_mem_watch_add()) wait until he was told.
  *
  * Locks: functions may be called with any lock held that no listener or watcher of the memory and
- * no unpin_request takes, except where noted. Memory, host and space may go in any order, but not at
- * the same time.
+ * no unpin_request takes, except where noted. Memory, host and space may go in any order, but not
+ * at the same time.
  */
 #ifndef VIADUCT_IOMMU_H
 #define VIADUCT_IOMMU_H
@@ -168,8 +168,8 @@ int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, un
 	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
 	       struct vd_dma_segment *segments, unsigned *segment_count);
 /**
- * vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty, and
- * those that are watched are told of: then it takes as long as the watcher. The ranges are read
+ * vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty,
+ * and those that are watched are told of: then it takes as long as the watcher. The ranges are read
  */
 void vd_dma_unpin(struct vd_dma_pin *pin);
 /**

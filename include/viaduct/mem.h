@@ -171,8 +171,7 @@ struct vd_mem_update;
  *
  * Takes the update lock, which vd_mem_commit() or vd_mem_abort() on the same thread drops. There is
  * one update at a time; the dirty log waits for it as well.
- * Return: 0; -ENOMEM, -EOWNERDEAD (a child after fork(), see vd_host_is_ours()): then no update has
- * begun.
+ * Return: 0; -ENOMEM, then no update has begun.
  */
 int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **update);
 
@@ -306,8 +305,8 @@ struct vd_mem_page {
  *
  * Lock-free, takes no reference: follow the retry protocol, also before acting on a failure.
  * Return: 0; -ENOENT no slot; -EREMOTE a trap slot (the access is emulated); -EACCES the slot or
- *	the host allows no store; -EFAULT the host has nothing there; -EOWNERDEAD this is
- *	another process. On failure @page's pfn is VD_PFN_BAD.
+ *	the host allows no store; -EFAULT the host has nothing there. On failure @page's pfn is
+ *	VD_PFN_BAD.
  */
 int vd_mem_gpa_to_pfn(const struct vd_mem *mem, vd_gpa gpa, unsigned access,
 		      struct vd_mem_page *page);
@@ -361,8 +360,9 @@ int vd_mem_mmio_write(struct vd_mem *mem, vd_gpa gpa, unsigned length, uint64_t 
  * Sleeps, as the changes of an object do: no lock held that a listener takes, not in a read
  * section, not by a listener. May run on several threads, and inside an operation of a trap slot.
  * Return: 0; with nothing changed, -EINVAL empty or no whole pages; -EOVERFLOW; -EFAULT not all of
- *	it is RAM; -EACCES a read-only or private slot; -ESHUTDOWN the space is being destroyed; what
- *	vd_host_object_discard() returns of the stretch that failed, which is unchanged: -EAGAIN,
+ *	it is RAM; -EACCES a read-only or private slot; -ESHUTDOWN the space is being destroyed;
+ *	what vd_host_object_discard() returns of the stretch that failed, which is unchanged:
+ *	-EAGAIN,
  *	-EBUSY it is pinned or held, -EINVAL smaller than the object's huge pages, -EOPNOTSUPP.
  */
 int vd_mem_discard(struct vd_mem *mem, vd_gpa gpa, uint64_t length, bool blockable,

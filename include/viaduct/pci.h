@@ -64,6 +64,27 @@ struct vd_pci_bar {
 	struct vd_region_area areas[VD_REGION_AREAS_MAX];
 };
 
+/** VD_PCI_CAPABILITY_BYTES - longest capability that a device author can add */
+#define VD_PCI_CAPABILITY_BYTES 32u
+/** VD_PCI_CAPABILITIES_MAX - how many of these a function can have */
+#define VD_PCI_CAPABILITIES_MAX 8u
+
+/**
+ * struct vd_pci_capability - a capability of the device's own, the vendor-specific one for instance
+ * @id: PCI 3.0, appendix H
+ * @length: bytes, the two of the header included: 3 to VD_PCI_CAPABILITY_BYTES
+ * @bytes: at power-on; the header's two are filled in
+ * @writable: bits that take what is written
+ * @access: optional: called with the device's lock held before bytes of the capability are read,
+ *	which it may put into @bytes, and after some were written. @offset and @length are what of
+ *	the capability is accessed
+ */
+struct vd_pci_capability {
+	uint8_t id, length;
+	uint8_t bytes[VD_PCI_CAPABILITY_BYTES], writable[VD_PCI_CAPABILITY_BYTES];
+	void (*access)(void *context, uint8_t *bytes, unsigned offset, unsigned length, bool write);
+};
+
 /**
  * struct vd_pci_function_config - a PCI device to be
  * @env, @host, @space, @name: as in struct vd_device_config
@@ -75,6 +96,7 @@ struct vd_pci_bar {
  *	(page-aligned, with whole pages of their own: table first, PBA in the next page). Accesses
  *	there read as zero: the VMM emulates the table
  * @intx: the function has an INTA pin
+ * @capabilities, @capability_count: of the device's own; they follow the ones that are made here
  * @bus_master: called when the command register's bus master bit changes, with the device's lock
  *	held; optional
  *
@@ -90,6 +112,8 @@ struct vd_pci_function_config {
 	unsigned msix_vectors, msix_bar;
 	uint32_t msix_offset;
 	bool intx;
+	const struct vd_pci_capability *capabilities;
+	unsigned capability_count;
 	const struct vd_device_ops *ops;
 	void *context;
 	void (*bus_master)(void *context, bool on);
@@ -104,8 +128,9 @@ struct vd_pci_function_config {
  * Whoever writes the FLR bit to the device's configuration region gets a whole vd_device_reset()
  * before the write returns.
  *
- * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, or MSI-X
- *	where it does not fit or meets a mappable area; -ENOMEM; what vd_device_create() returns.
+ * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, MSI-X
+ *	where it does not fit or meets a mappable area, or capabilities that do not fit; -ENOMEM;
+ *	what vd_device_create() returns.
  */
 int vd_pci_function_create(const struct vd_pci_function_config *config, struct vd_device **device,
 			   struct vd_error *error);

@@ -189,8 +189,9 @@ void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind);
  *
  * The core does, without the lock, on the same thread before the access (poll, resume) returns;
  * requests made until then are one. Where another thread is inside @work already, an access
- * waits for it and then calls it again, so that who makes work does it; a poll leaves it to a later
- * access or poll. While the device is quiesced it is put off until that ends. A reset forgets it.
+ * that asked waits for it and then calls it again, so that who makes work does it; others, and a
+ * poll, leave it to a later one. While the device is quiesced it is put off until that ends. A
+ * reset forgets it.
  */
 void vd_device_request_work(struct vd_device *device);
 

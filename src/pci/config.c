@@ -119,6 +119,18 @@ static void add_express(struct vd_pci_config *space)
 	space->express = at;
 }
 
+static void add_own(struct vd_pci_config *space, const struct vd_pci_function_config *config)
+{
+	for (unsigned i = 0; i < config->capability_count; i++) {
+		const struct vd_pci_capability *own = &config->capabilities[i];
+		unsigned at = add_capability(space, own->id, own->length);
+
+		memcpy(space->initial + at + 2, own->bytes + 2, own->length - 2);
+		memcpy(space->writable + at + 2, own->writable + 2, own->length - 2);
+		space->own[i] = at;
+	}
+}
+
 void vd_pci_config_init(struct vd_pci_config *space, const struct vd_pci_function_config *config)
 {
 	*space = (struct vd_pci_config){.end = PCI_STD_HEADER_SIZEOF};
@@ -128,6 +140,7 @@ void vd_pci_config_init(struct vd_pci_config *space, const struct vd_pci_functio
 	if (config->msix_vectors)
 		add_msix(space, config);
 	add_express(space);
+	add_own(space, config);
 	vd_pci_config_reset(space);
 }
 

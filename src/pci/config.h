@@ -17,6 +17,7 @@
  * @writable: bits that take what is written
  * @end: of the last capability
  * @power, @express, @msix: offsets of capabilities, 0 for none
+ * @own: the same of the device's own
  */
 struct vd_pci_config {
 	uint8_t bytes[PCI_CFG_SPACE_SIZE];
@@ -24,6 +25,7 @@ struct vd_pci_config {
 	uint8_t writable[PCI_CFG_SPACE_SIZE];
 	unsigned end, last;
 	unsigned power, express, msix;
+	unsigned own[VD_PCI_CAPABILITIES_MAX];
 };
 
 /* What a write asked for, beyond the bits themselves. */

@@ -10,6 +10,12 @@
 /* Saved state starts with this; the last digit is the version. */
 #define STATE_MAGIC UINT64_C(0x3149435044564956)
 
+/* A capability of the device's own that wants to know of accesses. */
+struct watched {
+	void (*access)(void *context, uint8_t *bytes, unsigned offset, unsigned length, bool write);
+	unsigned at, length;
+};
+
 struct function {
 	const struct vd_env *env;
 	struct vd_device *device;
@@ -20,6 +26,7 @@ struct function {
 	/* Where the MSI-X table and PBA are, whole pages; empty without MSI-X. */
 	unsigned msix_bar;
 	uint64_t msix_offset, msix_size;
+	struct watched watched[VD_PCI_CAPABILITIES_MAX];
 };
 
 static void tell_bus_master(struct function *fn)
@@ -34,11 +41,28 @@ static bool is_msix(const struct function *fn, unsigned region, uint64_t offset,
 	       vd_ranges_overlap(offset, length, fn->msix_offset, fn->msix_size);
 }
 
+static void tell_capabilities(struct function *fn, uint64_t offset, size_t length, bool write)
+{
+	for (unsigned i = 0; i < VD_PCI_CAPABILITIES_MAX; i++) {
+		const struct watched *w = &fn->watched[i];
+		uint64_t start = offset > w->at ? offset : w->at;
+		uint64_t end = offset + length;
+
+		if (!w->access || !vd_pci_touches(offset, length, w->at, w->length))
+			continue;
+		if (end > w->at + w->length)
+			end = w->at + w->length;
+		w->access(fn->context, fn->space.bytes + w->at, (unsigned)(start - w->at),
+			  (unsigned)(end - start), write);
+	}
+}
+
 static int function_read(void *context, unsigned region, uint64_t offset, void *data, size_t length)
 {
 	struct function *fn = context;
 
 	if (region == VD_REGION_CONFIG) {
+		tell_capabilities(fn, offset, length, false);
 		vd_pci_config_read(&fn->space, offset, data, length);
 		return 0;
 	}
@@ -75,6 +99,8 @@ static int function_write(void *context, unsigned region, uint64_t offset, const
 	/* By the core, without the lock: mirrors of BARs have to be emptied first. */
 	if (events & VD_PCI_EVENT_RESET)
 		vd_device_request_reset(fn->device, VD_RESET_FUNCTION);
+	else
+		tell_capabilities(fn, offset, length, true);
 	if (events & VD_PCI_EVENT_BUS_MASTER)
 		tell_bus_master(fn);
 	return 0;
@@ -236,6 +262,34 @@ static int check_msix(const struct vd_pci_function_config *config, uint64_t *siz
 	return 0;
 }
 
+/* What is made here, and what the device adds: each starts at a multiple of four. */
+static int check_capabilities(const struct vd_pci_function_config *config, struct vd_error *error)
+{
+	unsigned room = PCI_CFG_SPACE_SIZE - PCI_STD_HEADER_SIZEOF - VD_PCI_PM_BYTES -
+			VD_PCI_MSIX_BYTES - VD_PCI_EXPRESS_BYTES;
+
+	if (config->capability_count > VD_PCI_CAPABILITIES_MAX)
+		return vd_error_set(error, -EINVAL, "%s: more than %u capabilities", config->name,
+				    VD_PCI_CAPABILITIES_MAX);
+	for (unsigned i = 0; i < config->capability_count; i++) {
+		unsigned length = config->capabilities[i].length;
+
+		if (length < 3 || length > VD_PCI_CAPABILITY_BYTES || ((length + 3) & ~3u) > room)
+			return vd_error_set(error, -EINVAL,
+					    "%s: there is no room for a capability of %u bytes",
+					    config->name, length);
+		room -= (length + 3) & ~3u;
+	}
+	return 0;
+}
+
+static void watch_capabilities(struct function *fn, const struct vd_pci_function_config *config)
+{
+	for (unsigned i = 0; i < config->capability_count; i++)
+		fn->watched[i] = (struct watched){config->capabilities[i].access, fn->space.own[i],
+						  config->capabilities[i].length};
+}
+
 static int check_config(const struct vd_pci_function_config *config, struct vd_error *error)
 {
 	if (!config->ops || !config->ops->read || !config->ops->write)
@@ -250,7 +304,7 @@ static int check_config(const struct vd_pci_function_config *config, struct vd_e
 		if (rc)
 			return rc;
 	}
-	return 0;
+	return check_capabilities(config, error);
 }
 
 /* ---- creation ---- */
@@ -330,6 +384,7 @@ int vd_pci_function_create(const struct vd_pci_function_config *config, struct v
 	fn->msix_offset = config->msix_offset;
 	fn->msix_size = msix_size;
 	vd_pci_config_init(&fn->space, config);
+	watch_capabilities(fn, config);
 	rc = create_device(config, fn, &fn->device, error);
 	if (rc) {
 		env->release(env, fn, sizeof(*fn));

@@ -34,6 +34,7 @@ struct vd_device {
 	unsigned quiesced;
 	bool reset_wanted;
 	bool work_wanted;
+	bool work_asked;	   /* within the access under way */
 	bool working;		   /* a thread is inside @work, or keeps it away */
 	_Atomic uint32_t work_word; /* changes when @working ends */
 	enum vd_reset_kind wanted_kind;

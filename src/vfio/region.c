@@ -99,24 +99,27 @@ static int check_access(const struct vd_device *device, const struct access *acc
 static int run_access(struct vd_device *device, struct access *access, _Atomic uint64_t *counter)
 {
 	enum vd_reset_kind kind;
-	bool reset, work;
+	bool reset, wanted, asked;
 	int r;
 
 	vd_device_lock(device);
 	device_count(counter);
+	device->work_asked = false;
 	r = access_locked(device, access);
 	reset = device->reset_wanted;
 	kind = device->wanted_kind;
 	device->reset_wanted = false;
-	work = device->work_wanted;
+	wanted = device->work_wanted;
+	asked = device->work_asked;
 	vd_device_unlock(device);
 	if (reset) {
 		int failed = vd_device_reset(device, kind);
 
 		r = r ? r : failed;
 	}
-	if (work)
-		device_work_run(device, true);
+	/* Who asked waits for who is inside; who did not, does not. */
+	if (wanted)
+		device_work_run(device, asked);
 	return r;
 }
 

@@ -8,6 +8,7 @@
 void vd_device_request_work(struct vd_device *device)
 {
 	device->work_wanted = true;
+	device->work_asked = true;
 }
 
 void device_work_shut(struct vd_device *device)

@@ -314,6 +314,99 @@ static void test_memory_may_be_short(void **state)
 	rig_close(&rig);
 }
 
+/* ---- capabilities of the device's own ------------------------------------------------------- */
+
+static struct { unsigned reads, writes, offset, length; } told;
+
+/* Byte 4 counts reads; whatever is written to byte 5 reads as its complement. */
+static void note_access(void *context, uint8_t *bytes, unsigned offset, unsigned length, bool write)
+{
+	(void)context;
+	told.offset = offset;
+	told.length = length;
+	if (write) {
+		told.writes++;
+		bytes[5] = (uint8_t)~bytes[5];
+	} else {
+		bytes[4] = (uint8_t)++told.reads;
+	}
+}
+
+static void test_own_capabilities(void **state)
+{
+	const struct vd_pci_capability own[] = {
+		{.id = PCI_CAP_ID_VNDR, .length = 7, .bytes = {1, 2, 3, 4, 5, 6, 7}},
+		{.id = PCI_CAP_ID_VNDR, .length = 8, .bytes = {0, 0, 8, 0x11, 0, 0, 0x22, 0x33},
+		 .writable = {0xff, 0xff, 0, 0x0f, 0, 0xff, 0, 0}, .access = note_access},
+	};
+	struct vd_pci_function_config config;
+	struct toy toy = {0};
+	struct rig rig;
+	uint64_t first = 0, second, at;
+
+	(void)state;
+	rig_open(&rig, true);
+	config = toy_config(&rig, &toy);
+	config.capabilities = own;
+	config.capability_count = 2;
+	assert_int_equal(vd_pci_function_create(&config, &toy.device, NULL), 0);
+	at = region_read(toy.device, VD_REGION_CONFIG, PCI_CAPABILITY_LIST, 1);
+	while (region_read(toy.device, VD_REGION_CONFIG, at + 1, 1)) {
+		first = at;
+		at = region_read(toy.device, VD_REGION_CONFIG, at + 1, 1);
+	}
+	second = at;
+	assert_int_equal(second, first + 8);
+	memset(&told, 0, sizeof(told)); /* the walk itself */
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, first, 8),
+			 0x0007060504030009 | second << 8);
+	assert_int_equal(told.reads, 0);
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, second, 8), 0x3322000111080009);
+	assert_int_equal(told.reads, 1);
+	assert_int_equal(told.length, 8);
+	/* a part of it, with what lies before */
+	region_write(toy.device, VD_REGION_CONFIG, first + 6, 4, 0xffffffff);
+	assert_int_equal(told.writes, 1);
+	assert_int_equal(told.offset, 0);
+	region_write(toy.device, VD_REGION_CONFIG, second + 3, 4, 0xf00ff4);
+	assert_int_equal(told.offset, 6);
+	assert_int_equal(told.writes, 4); /* as 1, 2 and 1 bytes, naturally aligned */
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, second + 3, 1), 0x14);
+	/* what does not fit */
+	config.capability_count = VD_PCI_CAPABILITIES_MAX + 1;
+	refuse(&rig, &config);
+	config.capability_count = 1;
+	config.capabilities = &(struct vd_pci_capability){.id = 9, .length = 2};
+	refuse(&rig, &config);
+	config.capabilities = &(struct vd_pci_capability){
+		.id = 9, .length = VD_PCI_CAPABILITY_BYTES + 1,
+	};
+	refuse(&rig, &config);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+static void test_too_many_capabilities(void **state)
+{
+	struct vd_pci_capability own[VD_PCI_CAPABILITIES_MAX] = {0};
+	struct vd_pci_function_config config;
+	struct toy toy = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	config = toy_config(&rig, &toy);
+	for (unsigned i = 0; i < VD_PCI_CAPABILITIES_MAX; i++)
+		own[i] = (struct vd_pci_capability){.id = 9, .length = VD_PCI_CAPABILITY_BYTES};
+	config.capabilities = own;
+	config.capability_count = VD_PCI_CAPABILITIES_MAX;
+	refuse(&rig, &config);
+	config.capability_count = 3;
+	assert_int_equal(vd_pci_function_create(&config, &toy.device, NULL), 0);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -326,6 +419,8 @@ int main(void)
 		cmocka_unit_test(test_state_moves),
 		cmocka_unit_test(test_hostile_state_changes_nothing_it_may_not),
 		cmocka_unit_test(test_memory_may_be_short),
+		cmocka_unit_test(test_own_capabilities),
+		cmocka_unit_test(test_too_many_capabilities),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
