@@ -129,6 +129,94 @@ int vd_display_mode(struct vd_device *device, struct vd_display_mode *mode, stru
  */
 int vd_display_screenshot(struct vd_device *device, const char *path, struct vd_error *error);
 
+/*
+ * ---- balloon -----------------------------------------------------------------------------------
+ */
+
+struct vd_balloon;
+
+/**
+ * struct vd_balloon_config - a memory balloon that gives a guest's memory back to the host
+ * @env, @host: the environment, and the host of the guest's memory
+ * @space: the guest's memory by guest physical address, as vd_dma_follow() has it; writable
+ * @memory: bytes of RAM the guest has, at least one page
+ * @target: bytes that shall remain in its use, at first; 0 for all. At most @memory
+ * @reporting: the guest reports pages that are free just now, and they are given back as well
+ */
+struct vd_balloon_config {
+	const struct vd_env *env;
+	struct vd_host *host;
+	struct vd_dma_space *space;
+	uint64_t memory, target;
+	bool reporting;
+};
+
+/**
+ * vd_balloon_create() - a traditional memory balloon (virtio 1.2, section 5.5; PCI 1af4:1045)
+ * @balloon: the host's handle; good as long as the caller holds a reference to @device
+ *
+ * Pages that the guest puts into the balloon or reports as free are given back by vd_dma_discard(),
+ * in the device's @work: after the doorbell, on the thread that rang it, some 16 MiB at a time; the
+ * rest by vd_device_poll(). They stay in place and read as zero when touched again, in the balloon
+ * or not. Pages that something holds pinned are left as they are, and counted.
+ *
+ * Of the features, deflating on memory pressure and statistics are offered, and with @reporting
+ * free page reporting and page poison: a guest that fills free pages with anything but zero could
+ * not have them read as zero, so what it reports is then left alone (5.5.6.7). That the host must
+ * be told before pages leave the balloon is not asked for: they just work. Free page hints, which
+ * serve migration only, are not offered.
+ *
+ * Return: 0; with the reason in @error: -EINVAL @memory or @target; -ENOMEM; -EMFILE.
+ */
+int vd_balloon_create(const struct vd_balloon_config *config, struct vd_balloon **balloon,
+		      struct vd_device **device, struct vd_error *error);
+
+/**
+ * vd_balloon_set_target() - what of its memory shall remain in the guest's use
+ * @bytes: rounded up to 4 KiB
+ *
+ * The guest gives pages up, or takes them back, as fast as it can and likes. Takes the device's
+ * lock.
+ * Return: 0; -ERANGE more than the guest has.
+ */
+int vd_balloon_set_target(struct vd_balloon *balloon, uint64_t bytes);
+
+/* Statistics of the guest's own, by virtio's numbers (5.5.6.4): bytes, or counts of events. */
+enum vd_balloon_stat {
+	VD_BALLOON_SWAP_IN, VD_BALLOON_SWAP_OUT, VD_BALLOON_MAJOR_FAULTS, VD_BALLOON_MINOR_FAULTS,
+	VD_BALLOON_FREE, VD_BALLOON_TOTAL, VD_BALLOON_AVAILABLE, VD_BALLOON_CACHES,
+	VD_BALLOON_HUGE_ALLOCATIONS, VD_BALLOON_HUGE_FAILURES, VD_BALLOON_STATS
+};
+
+/**
+ * struct vd_balloon_status - where a balloon is, and what it did since it was made
+ * @memory, @target: bytes, as configured and as set last
+ * @actual: bytes that the guest says remain in its use
+ * @ready: a driver runs it; @reporting: and reports free pages
+ * @inflated, @deflated: bytes that went into the balloon and came out of it
+ * @reported: bytes that the guest said are free
+ * @discarded: bytes of both that were given back to the host
+ * @pinned: bytes that were not, as something held them
+ * @poisoned: nor these, as the guest's free pages are not to read as zero
+ * @refused: nor these: not the guest's memory, not whole pages of the host, or the host failed
+ * @stats_known: bits of the statistics that the guest has sent; @stats: its last ones
+ */
+struct vd_balloon_status {
+	uint64_t memory, target, actual;
+	bool ready, reporting;
+	uint64_t inflated, deflated, reported;
+	uint64_t discarded, pinned, poisoned, refused;
+	uint32_t stats_known;
+	uint64_t stats[VD_BALLOON_STATS];
+};
+
+/**
+ * vd_balloon_status() - a copy, as of now; takes the device's lock
+ *
+ * Asks the guest for new statistics: the next call shows them.
+ */
+void vd_balloon_status(struct vd_balloon *balloon, struct vd_balloon_status *status);
+
 #ifdef __cplusplus
 }
 #endif
