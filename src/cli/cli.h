@@ -29,6 +29,7 @@ int command_map(int argc, char **argv);
 int command_pause(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
+int command_balloon(int argc, char **argv);
 int command_quit(int argc, char **argv);
 
 /* Print "viaduct: text" to stderr; returns @code. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The control socket: one UNIX stream socket a running machine, mode 0600, in a directory of the
- * user's own. A request is one word, with a path behind it for snapshots, and a newline; the reply
- * is one JSON object and a newline. A snapshot sends more of them before the last, with "done" and
- * "total".
+ * user's own. A request is one word, with a path behind it for snapshots, a size for the balloon,
+ * and a newline; the reply is one JSON object and a newline. A snapshot sends more of them before
+ * the last, with "done" and "total".
  */
 #ifndef CLI_CONTROL_H
 #define CLI_CONTROL_H

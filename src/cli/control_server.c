@@ -47,6 +47,7 @@ static struct json_object *status(struct control *c)
 	json_object_object_add(o, "seconds",
 			       json_object_new_double((double)stats.wall_ns / 1e9));
 	json_object_object_add(o, "instructions", json_object_new_uint64(stats.instructions));
+	balloon_add(o, c->vm, c->record->balloon);
 	return o;
 }
 
@@ -83,8 +84,13 @@ static struct json_object *snapshot(struct control *c, const char *path, bool co
 
 static struct json_object *answer(struct control *c, const char *request, int fd)
 {
-	const char *path;
+	const char *path, *size = argument_of(request, "balloon");
 
+	if (size) {
+		const char *refusal = balloon_set(c->record->balloon, size);
+
+		return refusal ? refuse(refusal) : status(c);
+	}
 	path = argument_of(request, "snapshot");
 	if (path)
 		return snapshot(c, path, false, fd);
@@ -100,8 +106,8 @@ static struct json_object *answer(struct control *c, const char *request, int fd
 	else if (!strcmp(request, "quit"))
 		vd_vm_stop(c->vm);
 	else if (strcmp(request, "status"))
-		return refuse("unknown request; there are status, map, pause, resume, snapshot PATH, "
-			      "snapshot-copy-image PATH and quit");
+		return refuse("unknown request; there are status, map, balloon SIZE, pause, "
+			      "resume, snapshot PATH, snapshot-copy-image PATH and quit");
 	return status(c);
 }
 

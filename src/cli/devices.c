@@ -144,10 +144,31 @@ static int create_display(const struct spec *spec, const struct vd_env *env, str
 	return rc ? rc : vd_display_create(&config, device, error);
 }
 
-int run_device_create(const char *text, const struct vd_env *env, struct vd_vm *vm,
-		      struct vd_device **device, struct vd_error *error)
+static int create_balloon(const struct spec *spec, const struct vd_env *env, struct vd_vm *vm,
+			  struct vd_balloon **balloon, struct vd_device **device,
+			  struct vd_error *error)
 {
-	static const char *const kinds[] = {"nvme", "display", NULL};
+	static const char *const known[] = {"size", "reporting", NULL};
+	struct vd_balloon_config config = {
+		.env = env, .host = vd_vm_host(vm), .space = vd_vm_dma_space(vm),
+		.memory = vd_host_object_size(vd_vm_ram(vm)), .reporting = true,
+	};
+	int rc = check_keys(spec, known, error);
+
+	if (!rc && *balloon)
+		rc = vd_error_set(error, -EEXIST, "a machine has one balloon at most");
+	if (!rc)
+		rc = get_size(spec, "size", &config.target, error);
+	if (!rc && get(spec, "reporting"))
+		rc = get_switch(spec, "reporting", &config.reporting, error);
+	return rc ? rc : vd_balloon_create(&config, balloon, device, error);
+}
+
+int run_device_create(const char *text, const struct vd_env *env, struct vd_vm *vm,
+		      struct vd_balloon **balloon, struct vd_device **device,
+		      struct vd_error *error)
+{
+	static const char *const kinds[] = {"nvme", "display", "balloon", NULL};
 	struct spec spec;
 	const char *near;
 	int rc = split(text, &spec, error);
@@ -158,9 +179,11 @@ int run_device_create(const char *text, const struct vd_env *env, struct vd_vm *
 		return create_nvme(&spec, env, vm, device, error);
 	if (!strcmp(spec.name, "display"))
 		return create_display(&spec, env, vm, device, error);
+	if (!strcmp(spec.name, "balloon"))
+		return create_balloon(&spec, env, vm, balloon, device, error);
 	near = nearest(spec.name, kinds);
 	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", spec.name,
-			    near ? "; did you mean '" : " (there are nvme and display)",
+			    near ? "; did you mean '" : " (there are nvme, display and balloon)",
 			    near ? near : "", near ? "'?" : "");
 }
 

@@ -28,7 +28,8 @@ static const struct option options_known[] = {
 	{"--device", DEVICE, 0, "SPEC", "assign a device; may be repeated:\n"
 	 "                       nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT]\n"
 	 "                            [,backing=uring|sync]\n"
-	 "                       display[,memory=SIZE][,width=N,height=N]"},
+	 "                       display[,memory=SIZE][,width=N,height=N]\n"
+	 "                       balloon[,size=SIZE][,reporting=on|off]"},
 	{"--restore", TEXT, AT(restore), "FILE",
 	 "go on from a snapshot, with its kernel, memory and devices"},
 	{"--no-direct-mmio", FLAG, AT(no_direct_mmio), NULL,

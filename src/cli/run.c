@@ -41,7 +41,8 @@ static int add_devices(struct run_record *record, const struct vd_env *env, stru
 
 	for (unsigned i = 0; i < options->device_count; i++) {
 		struct vd_device *device;
-		int rc = run_device_create(options->devices[i], env, vm, &device, error);
+		int rc = run_device_create(options->devices[i], env, vm, &record->balloon, &device,
+					   error);
 
 		if (rc)
 			return rc;
@@ -74,18 +75,20 @@ static int exit_code(enum vd_vm_exit exit)
 }
 
 /* What the user asked to see of the run; the machine is stopped, its devices still exist. */
-static int report(const struct run_options *options, struct vd_vm *vm, enum vd_vm_exit exit)
+static int report(const struct run_record *record, struct vd_vm *vm, enum vd_vm_exit exit)
 {
+	const struct run_options *options = record->options;
 	struct vd_error error = {0};
 	int code = exit_code(exit);
 
 	if (options->screenshot &&
 	    vd_display_screenshot(run_find_display(vm), options->screenshot, &error))
 		code = complain(EXIT_FAILED, "%s", error.text);
-	if (options->stats_json && stats_write_json(vm, exit, options->stats_json, &error))
+	if (options->stats_json &&
+	    stats_write_json(vm, record->balloon, exit, options->stats_json, &error))
 		code = complain(EXIT_FAILED, "%s", error.text);
 	if (options->stats)
-		stats_print(vm);
+		stats_print(vm, record->balloon);
 	return code;
 }
 
@@ -113,7 +116,7 @@ static int run_machine(struct run_record *record, struct vd_vm *vm)
 	control_stop(control);
 	if (exit == VD_VM_EXIT_ERROR)
 		complain(EXIT_FAILED, "%s", error.text);
-	rc = report(options, vm, exit);
+	rc = report(record, vm, exit);
 	atomic_store(&running, NULL);
 	return rc;
 }

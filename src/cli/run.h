@@ -3,6 +3,7 @@
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
+#include <viaduct/device.h>
 #include <viaduct/vm.h>
 
 #include "cli/cli.h"
@@ -34,9 +35,10 @@ void run_options_help(void);
 /* "512M", "1G", "4096"; false if it is no size */
 bool parse_size(const char *text, uint64_t *size);
 
-/* devices.c: from "nvme,image=FILE,snapshot=on" */
+/* devices.c: from "nvme,image=FILE,snapshot=on". *@balloon is the machine's balloon, or NULL. */
 int run_device_create(const char *spec, const struct vd_env *env, struct vd_vm *vm,
-		      struct vd_device **device, struct vd_error *error);
+		      struct vd_balloon **balloon, struct vd_device **device,
+		      struct vd_error *error);
 /* The image= of a specification; its path is empty if it has none. */
 struct run_image;
 int run_device_image(const char *spec, struct run_image *image, struct vd_error *error);
@@ -56,10 +58,16 @@ void terminal_stop(struct terminal *terminal);
 void terminal_write(void *context, const uint8_t *bytes, size_t length);
 
 /* stats.c */
-void stats_print(struct vd_vm *vm);
-int stats_write_json(struct vd_vm *vm, enum vd_vm_exit exit, const char *path,
-		     struct vd_error *error);
+void stats_print(struct vd_vm *vm, struct vd_balloon *balloon);
+int stats_write_json(struct vd_vm *vm, struct vd_balloon *balloon, enum vd_vm_exit exit,
+		     const char *path, struct vd_error *error);
 const char *exit_name(enum vd_vm_exit exit);
+
+/* balloon.c: what guest memory is resident, and the balloon, if not NULL, for stats and status */
+struct json_object;
+void balloon_add(struct json_object *object, struct vd_vm *vm, struct vd_balloon *balloon);
+/* Sets the target. Return: NULL, or why not. */
+const char *balloon_set(struct vd_balloon *balloon, const char *size);
 
 /* control_server.c: the machine's socket in the user's runtime directory */
 struct control;

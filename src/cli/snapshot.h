@@ -12,10 +12,12 @@
  * struct run_record - how a machine was put together, for its snapshots
  * @options: of the run; outlives it
  * @images: one a device
+ * @balloon: the machine's, or NULL
  */
 struct run_record {
 	const struct run_options *options;
 	struct run_image images[RUN_DEVICES_MAX];
+	struct vd_balloon *balloon;
 };
 
 /* Notes which file the image of a device is, right after the device was made. */

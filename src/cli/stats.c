@@ -59,7 +59,7 @@ static void print_shadow(const struct vd_shadow_stats *s, uint64_t stores)
 	LINE("shadow zaps", "%llu leaves, %llu flushes", U(s->zaps), U(s->flushes));
 }
 
-void stats_print(struct vd_vm *vm)
+void stats_print(struct vd_vm *vm, struct vd_balloon *balloon)
 {
 	struct vd_vm_stats s;
 	struct vd_device *device;
@@ -94,6 +94,14 @@ void stats_print(struct vd_vm *vm)
 		snprintf(label, sizeof(label), "00:%02x.0 %.16s", i + 1, vd_device_name(device));
 		LINE(label, "%llu reads, %llu writes trapped, %llu interrupts", U(reads),
 		     U(writes), U(interrupts));
+	}
+	if (balloon) {
+		struct vd_balloon_status b;
+
+		vd_balloon_status(balloon, &b);
+		LINE("balloon", "%llu MiB given back, %llu inflated, %llu reported, %llu pinned",
+		     U(b.discarded >> 20), U(b.inflated >> 20), U(b.reported >> 20),
+		     U(b.pinned >> 20));
 	}
 	LINE("peak RSS", "%llu MiB", U(peak_rss() >> 20));
 }
@@ -149,7 +157,8 @@ static void add_shadow(struct json_object *root, const struct vd_shadow_stats *s
 	add(o, "recycled", s->recycled);
 }
 
-static struct json_object *build(struct vd_vm *vm, enum vd_vm_exit exit)
+static struct json_object *build(struct vd_vm *vm, struct vd_balloon *balloon,
+				 enum vd_vm_exit exit)
 {
 	struct json_object *root = json_object_new_object(), *o;
 	struct vd_vm_stats s;
@@ -181,14 +190,15 @@ static struct json_object *build(struct vd_vm *vm, enum vd_vm_exit exit)
 	add(root, "tlb_fills", s.harts.tlb_fills);
 	add(root, "interrupts", s.interrupts);
 	add(root, "peak_rss_bytes", peak_rss());
+	balloon_add(root, vm, balloon);
 	add_devices(vm, root);
 	return root;
 }
 
-int stats_write_json(struct vd_vm *vm, enum vd_vm_exit exit, const char *path,
-		     struct vd_error *error)
+int stats_write_json(struct vd_vm *vm, struct vd_balloon *balloon, enum vd_vm_exit exit,
+		     const char *path, struct vd_error *error)
 {
-	struct json_object *root = build(vm, exit);
+	struct json_object *root = build(vm, balloon, exit);
 	FILE *file = fopen(path, "w");
 	int rc = 0;
 

@@ -8,7 +8,6 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <sys/stat.h>
 
 #include <viaduct/foreign.h>
