@@ -329,6 +329,15 @@ struct vd_host_physical_config {
  */
 int vd_host_create_physical(const struct vd_host_physical_config *config, struct vd_host **host,
 			    struct vd_error *error);
+/**
+ * vd_host_is_ours() - whether this is the process that the host was made in
+ *
+ * A host is bound to its address space. In a child after fork() everything that makes, looks up,
+ * holds or changes memory answers -EOWNERDEAD, here and on the floors above; a descriptor that was
+ * passed on can be imported into a host of the other process's own. The child leaves the handles
+ * alone: the threads that tearing down would wait for are not there.
+ */
+bool vd_host_is_ours(const struct vd_host *host);
 /** vd_host_is_physical() - whether it came from vd_host_create_physical() */
 bool vd_host_is_physical(const struct vd_host *host);
 
@@ -472,7 +481,7 @@ int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset
  * Takes no reference: the result is good until an invalidation of the range; follow the retry
  * protocol. Lock-free.
  * Return: 0; -ERANGE outside the object; -EACCES write to read-only; -EFAULT nothing there any
- * more.
+ * more; -EOWNERDEAD another process.
  */
 int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, unsigned access,
 			  struct vd_host_page *page);

@@ -171,7 +171,8 @@ struct vd_mem_update;
  *
  * Takes the update lock, which vd_mem_commit() or vd_mem_abort() on the same thread drops. There is
  * one update at a time; the dirty log waits for it as well.
- * Return: 0; -ENOMEM, then no update has begun.
+ * Return: 0; -ENOMEM, -EOWNERDEAD (a child after fork(), see vd_host_is_ours()): then no update has
+ * begun.
  */
 int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **update);
 
@@ -305,8 +306,8 @@ struct vd_mem_page {
  *
  * Lock-free, takes no reference: follow the retry protocol, also before acting on a failure.
  * Return: 0; -ENOENT no slot; -EREMOTE a trap slot (the access is emulated); -EACCES the slot or
- *	the host allows no store; -EFAULT the host has nothing there. On failure @page's pfn is
- *	VD_PFN_BAD.
+ *	the host allows no store; -EFAULT the host has nothing there; -EOWNERDEAD this is
+ *	another process. On failure @page's pfn is VD_PFN_BAD.
  */
 int vd_mem_gpa_to_pfn(const struct vd_mem *mem, vd_gpa gpa, unsigned access,
 		      struct vd_mem_page *page);

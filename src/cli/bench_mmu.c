@@ -6,6 +6,7 @@
 #include <viaduct/mmu.h>
 
 #include "cli/bench.h"
+#include "cli/bench_tables.h"
 
 #define SMALL 4096ull
 #define LARGE (2ull << 20)
@@ -158,10 +159,12 @@ int bench_mmu(struct bench *bench, struct vd_error *error)
 	t.large = (struct span){&t, GPA_LARGE, SPAN_LARGE / 2, LARGE};
 	if (!rc)
 		rc = measure(bench, &t, error);
+	if (!rc)
+		rc = bench_fault_parallel(bench, t.mmu, GPA_SMALL, SPAN_SMALL, error);
 	vd_mmu_destroy(t.mmu);
 	vd_mem_destroy(t.mem);
 	vd_host_object_put(t.ram);
 	if (t.host)
 		vd_host_destroy(t.host);
-	return rc;
+	return rc ? rc : bench_pgtable(bench, error);
 }

@@ -16,6 +16,8 @@ static int check_range(const struct vd_host_object *object, uint64_t offset, uin
 {
 	uint64_t mask = (UINT64_C(1) << object->granule_shift) - 1;
 
+	if (!vd_host_is_ours(object->host))
+		return -EOWNERDEAD;
 	if (vd_host_is_physical(object->host))
 		return -EOPNOTSUPP;
 	if (length == 0 || (offset | length) & mask)

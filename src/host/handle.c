@@ -55,6 +55,8 @@ void vd_host_put(struct vd_host *host)
 		env->lock_destroy(env, &host->change_locks[i]);
 	env->lock_destroy(env, &host->holds.lock);
 	env->lock_destroy(env, &host->lock);
+	if (host->backing)
+		host->backing->free_host(host);
 	if (host->physical)
 		physical_map_free(env, host->physical);
 	env->release(env, host, sizeof(*host));
@@ -122,6 +124,11 @@ uintptr_t vd_host_window_base(const struct vd_host *host)
 	return host->window_base;
 }
 
+bool vd_host_is_ours(const struct vd_host *host)
+{
+	return *host->ours != 0;
+}
+
 bool vd_host_is_physical(const struct vd_host *host)
 {
 	return host->physical != NULL;
@@ -177,6 +184,9 @@ int object_check_size(const struct vd_host *host, uint64_t size, unsigned granul
 	/* frames are counted in 32 bits */
 	uint64_t limit = UINT64_C(1) << (31 + host->page_shift);
 
+	if (!vd_host_is_ours(host))
+		return vd_error_set(error, -EOWNERDEAD, "%s: the host's address space is another "
+				    "process's", name);
 	if (size == 0 || size & ((UINT64_C(1) << granule_shift) - 1) || size > limit)
 		return vd_error_set(error, -EINVAL,
 				    "%s: size 0x%lx is not a multiple of 0x%lx between 1 and 0x%lx",
@@ -345,6 +355,9 @@ static bool may_change_unannounced(const struct vd_host_object *object)
 int vd_host_object_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			struct vd_error *error)
 {
+	if (!vd_host_is_ours(object->host))
+		return vd_error_set(error, -EOWNERDEAD, "%s: its address space is another "
+				    "process's", object->name);
 	if (!may_change_unannounced(object))
 		return 0;
 	return object->host->backing->hold(object, offset, length, error);

@@ -34,6 +34,8 @@ int vd_host_object_lookup(const struct vd_host_object *object, uint64_t offset, 
 	};
 	if (offset >= object->size)
 		return -ERANGE;
+	if (__builtin_expect(!*object->host->ours, 0))
+		return -EOWNERDEAD;
 	/* acquire: pairs with the store that empties the object */
 	address = atomic_load_explicit(&object->address, memory_order_acquire);
 	size = object_present(object);

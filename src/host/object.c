@@ -325,6 +325,7 @@ static void unmap_object(struct vd_host_object *object)
 
 const struct host_backing hosted_backing = {
 	.close_host = hosted_close_host,
+	.free_host = hosted_free_host,
 	.close_object = close_object,
 	.unmap = unmap_object,
 	.present = hosted_present,
@@ -334,7 +335,8 @@ const struct host_backing hosted_backing = {
 
 int vd_host_object_fd(const struct vd_host_object *object)
 {
-	return object->fd < 0 ? -EBADF : object->fd;
+	return !vd_host_is_ours(object->host) ? -EOWNERDEAD
+		: object->fd < 0 ? -EBADF : object->fd;
 }
 
 int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset,
@@ -344,6 +346,8 @@ int vd_host_object_fd_range(const struct vd_host_object *object, uint64_t offset
 	uint64_t page = offset >> shift;
 	uint64_t within = offset - (page << shift);
 
+	if (!vd_host_is_ours(object->host))
+		return -EOWNERDEAD;
 	if (object->fd < 0)
 		return -EBADF;
 	if (offset >= object->size)

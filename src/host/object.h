@@ -32,6 +32,7 @@ struct host_holds {
  * memory is just there (physical.c). Any lock of the core may be held, but for close_host().
  *
  * @close_host: at the end of the host, when its objects are empty
+ * @free_host: before it is freed
  * @close_object: before it is freed
  * @unmap: gives its range of the window back, after its last reference
  * @present: bytes still there of an object that its owner may truncate
@@ -39,6 +40,7 @@ struct host_holds {
  */
 struct host_backing {
 	void (*close_host)(struct vd_host *host);
+	void (*free_host)(struct vd_host *host);
 	void (*close_object)(struct vd_host_object *object);
 	void (*unmap)(struct vd_host_object *object);
 	uint64_t (*present)(const struct vd_host_object *object);
@@ -65,6 +67,8 @@ struct vd_host {
 	uintptr_t window_base;
 	uint64_t window_size;
 	int guard_slot; /* in the fault guard's table, or negative */
+	const volatile uint32_t *ours; /* not 0 in the process that it was made in */
+	uint32_t always;	       /* @ours of a physical host */
 	struct vd_notifier notifier;
 	struct vd_lock change_locks[CHANGE_LOCKS];
 	_Atomic uint32_t objects_made;
@@ -160,6 +164,7 @@ int hosted_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
 		struct vd_error *error);
 void hosted_unhold(struct vd_host_object *object, uint64_t offset, uint64_t length);
 void hosted_close_host(struct vd_host *host);
+void hosted_free_host(struct vd_host *host);
 
 /* handle.c: what every host and every object has, whatever lies behind it */
 

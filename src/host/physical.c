@@ -125,6 +125,8 @@ int vd_host_create_physical(const struct vd_host_physical_config *config, struct
 	host->page_shift = config->page_shift;
 	host->physical = map;
 	host->guard_slot = -1;
+	host->always = 1;
+	host->ours = &host->always;
 	host_open(host);
 	*out = host;
 	return 0;

@@ -63,6 +63,36 @@ static int check_config(const struct vd_host_config *config, struct vd_error *er
 	return 0;
 }
 
+/*
+ * A page that a child finds wiped after fork(): a handle that it inherits says so instead of
+ * reaching the child's copy of the parent's memory.
+ */
+static int mark_process(struct vd_host *host)
+{
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	int result = vd_env_inject(host->env, "host.mark");
+	uint32_t *mark;
+
+	if (result)
+		return result;
+	mark = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mark == MAP_FAILED)
+		return -ENOMEM;
+	if (madvise(mark, size, MADV_WIPEONFORK)) {
+		result = -errno;
+		munmap(mark, size);
+		return result;
+	}
+	*mark = 1;
+	host->ours = mark;
+	return 0;
+}
+
+void hosted_free_host(struct vd_host *host)
+{
+	munmap((void *)(uintptr_t)host->ours, (size_t)sysconf(_SC_PAGESIZE));
+}
+
 int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 		   struct vd_error *error)
 {
@@ -78,7 +108,12 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	host->env = env;
 	host->page_shift = config->page_shift ? config->page_shift
 		: (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
-	result = reserve_some_window(host, config->window_size);
+	result = mark_process(host);
+	if (!result) {
+		result = reserve_some_window(host, config->window_size);
+		if (result)
+			hosted_free_host(host);
+	}
 	if (result) {
 		env->release(env, host, sizeof(*host));
 		return vd_error_set(error, result,

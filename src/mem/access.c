@@ -60,7 +60,7 @@ int vd_mem_gpa_to_pfn(const struct vd_mem *mem, vd_gpa gpa, unsigned access,
 					  host_access(access), &page->host);
 		if (!r)
 			fill_page(mem, slot, offset, access, page);
-		else if (r != -EACCES)
+		else if (r != -EACCES && r != -EOWNERDEAD)
 			r = -EFAULT;
 	}
 	env->read_leave(env);
@@ -93,7 +93,7 @@ static int translate(const struct vd_mem *mem, uint64_t gpa, uint64_t length, un
 	offset = gpa - slot->config.base.value;
 	r = vd_host_object_lookup(slot->config.object, slot->config.offset + offset, access, &page);
 	if (r)
-		return r == -EACCES ? r : -EFAULT;
+		return r == -EACCES || r == -EOWNERDEAD ? r : -EFAULT;
 	stretch->slot = slot;
 	stretch->slot_offset = offset;
 	stretch->length = slot->config.size - offset;

@@ -30,6 +30,9 @@ int vd_mem_create(const struct vd_mem_config *config, struct vd_mem **out, struc
 
 	if (r)
 		return r;
+	if (!vd_host_is_ours(config->host))
+		return vd_error_set(error, -EOWNERDEAD,
+				    "the host's address space is another process's");
 	mem = vd_env_allocate(env, "mem.create", sizeof(*mem), _Alignof(struct vd_mem));
 	empty = mem ? vd_snapshot_allocate(env, 0) : NULL;
 	if (!empty) {

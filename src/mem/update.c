@@ -302,6 +302,8 @@ int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **out)
 {
 	struct vd_mem_update *update = &mem->update;
 
+	if (!vd_host_is_ours(mem->host))
+		return -EOWNERDEAD;
 	mem->env->lock(mem->env, &mem->update_lock);
 	update->reserve = vd_snapshot_allocate(mem->env, vd_mem_current(mem)->count + 1);
 	if (!update->reserve) {

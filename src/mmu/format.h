@@ -179,8 +179,11 @@ VD_MMU_ALWAYS_INLINE void vd_mmu_format_fill(const struct vd_mmu_format *format,
 					     const struct vd_mmu_attributes *attributes,
 					     unsigned level, bool contiguous)
 {
+	/* A copy that no store to an entry can change: the compiler looks at it once. */
+	const struct vd_mmu_attributes same = *attributes;
+
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t entry = format->leaf_entry(address, attributes, level);
+		uint64_t entry = format->leaf_entry(address, &same, level);
 
 		if (contiguous && format->contiguous_entry)
 			entry = format->contiguous_entry(entry, address, level, true);

@@ -55,6 +55,9 @@ bool vd_mmu_leaf_rewrite(const struct vd_mmu_place *place,
 	return true;
 }
 
+/* Tables that are fetched while others are counted. */
+#define AHEAD 8u
+
 /* What hangs below an entry, added up before it is taken from the counters. */
 struct subtree {
 	uint64_t tables, devices;
@@ -74,6 +77,11 @@ static void subtree_count(const struct vd_mmu_format *format, const struct vd_mm
 	for (unsigned i = 0; below && i < table->count; i++) {
 		const struct vd_mmu_table *child = vd_mmu_table_child(table, i);
 
+		if (i + AHEAD < table->count) {
+			const struct vd_mmu_table *soon = vd_mmu_table_child(table, i + AHEAD);
+
+			__builtin_prefetch(soon ? (const void *)&soon->counts : NULL);
+		}
 		if (!child)
 			continue;
 		below--;
@@ -96,6 +104,7 @@ uint64_t vd_mmu_subtree_clear(struct vd_pgtable *pt, const struct vd_mmu_place *
 		vd_mmu_count(&pt->zaps, sum.leaves[level]);
 		bytes += sum.leaves[level] << pt->format->shift[level];
 	}
+	pt->recent = NULL;
 	vd_mmu_table_unlink(place->table, place->index, detached);
 	return bytes;
 }

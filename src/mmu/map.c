@@ -126,15 +126,14 @@ static int prepare(struct map *m, const struct vd_mmu_table *table, uint64_t bas
 }
 
 /* Leaves for a run of entries, marked where whole groups agree with what they map. */
-static void commit_run(struct map *m, struct vd_mmu_table *table, unsigned from, unsigned count,
-		       uint64_t gpa)
+static void commit_run(const struct vd_mmu_format *format,
+		       const struct vd_mmu_attributes *attributes, struct vd_mmu_table *table,
+		       unsigned from, unsigned count, uint64_t gpa, uint64_t distance)
 {
-	const struct vd_mmu_format *format = m->pt->format;
 	unsigned level = table->level, group = 1u << format->contiguous[level];
 	uint64_t size = vd_mmu_format_size(format, level), n = count;
-	bool device = m->attributes->device;
 
-	if (m->distance & (size * group - 1))
+	if (distance & (size * group - 1))
 		group = 1;
 	while (count) {
 		unsigned ahead = -from & (group - 1);
@@ -143,14 +142,14 @@ static void commit_run(struct map *m, struct vd_mmu_table *table, unsigned from,
 		if (run > count || !run)
 			run = count;
 		format->fill(&table->entries[from], run,
-			     (gpa + m->distance) & (((uint64_t)1 << format->output_bits) - 1),
-			     m->attributes, level, group > 1 && !ahead && run >= group);
+			     (gpa + distance) & (((uint64_t)1 << format->output_bits) - 1),
+			     attributes, level, group > 1 && !ahead && run >= group);
 		from += run;
 		count -= run;
 		gpa += run * size;
 	}
-	vd_mmu_table_recount(table, n * (device ? VD_MMU_COUNT_DEVICE : VD_MMU_COUNT_LEAF));
-	m->leaves[level] += n;
+	vd_mmu_table_recount(table, n * (attributes->device ? VD_MMU_COUNT_DEVICE
+							    : VD_MMU_COUNT_LEAF));
 }
 
 static void commit(struct map *m, struct vd_mmu_table *table, uint64_t base);
@@ -172,26 +171,76 @@ static void commit_below(struct map *m, struct vd_mmu_table *table, unsigned ind
 	m->tables++;
 }
 
+/* Where a run of leaves that starts at entry @i ends; @i itself if none does. */
+static unsigned run_end(const struct map *m, const struct vd_mmu_table *table,
+			const struct piece *piece, unsigned i)
+{
+	if (table->level > m->largest || !piece_is_whole(piece, i))
+		return i;
+	if (vd_mmu_table_used(table) == vd_mmu_table_leaves(table))
+		return piece->to + piece->whole_to; /* no tables below it */
+	while (i <= piece->to && piece_is_whole(piece, i) && !vd_mmu_table_child(table, i))
+		i++;
+	return i;
+}
+
 static void commit(struct map *m, struct vd_mmu_table *table, uint64_t base)
 {
 	struct piece piece = piece_of(m, table, base);
 	unsigned shift = m->pt->format->shift[table->level];
 
 	for (unsigned i = piece.from; i <= piece.to;) {
-		unsigned run = i;
+		unsigned run = run_end(m, table, &piece, i);
+		uint64_t gpa = base + ((uint64_t)i << shift);
 
-		while (table->level <= m->largest && run <= piece.to &&
-		       piece_is_whole(&piece, run) && !vd_mmu_table_child(table, run))
-			run++;
-		if (run > i)
-			commit_run(m, table, i, run - i, base + ((uint64_t)i << shift));
-		else
-			commit_below(m, table, run++, base + ((uint64_t)i << shift));
+		if (run > i) {
+			commit_run(m->pt->format, m->attributes, table, i, run - i, gpa,
+				   m->distance);
+			m->leaves[table->level] += run - i;
+		} else {
+			commit_below(m, table, run++, gpa);
+		}
 		i = run;
 	}
 }
 
 /* ---- the operation -------------------------------------------------------------------------- */
+
+/* Counted alone. */
+static void count_leaves(struct vd_pgtable *pt, unsigned level, uint64_t n, bool device)
+{
+	vd_mmu_count(&vd_mmu_counters(pt)->leaves[level], n);
+	if (device)
+		vd_mmu_count(&vd_mmu_counters(pt)->device_bytes, n << pt->format->shift[level]);
+}
+
+/*
+ * The short way for granules of one table that stands, the same as last time in most cases. Return:
+ * 0; -EEXIST; 1 it is not such a case.
+ */
+static int map_quickly(struct vd_pgtable *pt, uint64_t first, uint64_t last, uint64_t distance,
+		       const struct vd_mmu_attributes *attributes)
+{
+	const struct vd_mmu_format *format = pt->format;
+	unsigned from = vd_mmu_format_index(format, 0, first);
+	unsigned count = (unsigned)((last - first) >> format->shift[0]) + 1;
+	struct vd_mmu_table *table = pt->recent;
+
+	if (!table || pt->recent_base != first >> format->shift[1]) {
+		table = vd_mmu_place_find(pt, first).table;
+		if (table->level)
+			return 1;
+		pt->recent = table;
+		pt->recent_base = first >> format->shift[1];
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (atomic_load_explicit(&table->entries[from + i], memory_order_relaxed))
+			return -EEXIST;
+	}
+	commit_run(format, attributes, table, from, count, first, distance);
+	count_leaves(pt, 0, count, attributes->device);
+	return 0;
+}
 
 static int map_locked(struct map *m, bool *enough)
 {
@@ -222,72 +271,101 @@ static int map_locked(struct map *m, bool *enough)
 		return 0;
 	commit(m, table, base);
 	for (unsigned level = 0; level <= m->largest; level++) {
-		if (!m->leaves[level])
-			continue;
-		vd_mmu_count(&vd_mmu_counters(m->pt)->leaves[level], m->leaves[level]);
-		if (m->attributes->device)
-			vd_mmu_count(&vd_mmu_counters(m->pt)->device_bytes,
-				     m->leaves[level] << m->pt->format->shift[level]);
+		if (m->leaves[level])
+			count_leaves(m->pt, level, m->leaves[level], m->attributes->device);
 	}
 	if (m->tables)
 		vd_mmu_count(&vd_mmu_counters(m->pt)->table_pages, m->tables);
 	return 0;
 }
 
-/* The largest leaves that the addresses and the attributes allow. */
-static int map_largest(struct map *m, uint64_t length)
+/* The largest leaves that the addresses and the attributes allow. Return: 0, -EOPNOTSUPP. */
+static int map_largest(const struct vd_mmu_format *format, uint64_t length, uint64_t distance,
+		       const struct vd_mmu_attributes *attributes, unsigned *largest)
 {
-	const struct vd_mmu_format *format = m->pt->format;
-
-	if (!format->can(m->attributes, 0))
+	if (!format->can(attributes, 0))
 		return -EOPNOTSUPP;
-	while (m->largest < format->block_level) {
-		uint64_t size = vd_mmu_format_size(format, m->largest + 1);
+	*largest = 0;
+	while (*largest < format->block_level) {
+		uint64_t size = vd_mmu_format_size(format, *largest + 1);
 
-		if (length < size || m->distance & (size - 1) ||
-		    !format->can(m->attributes, m->largest + 1))
+		if (length < size || distance & (size - 1) ||
+		    !format->can(attributes, *largest + 1))
 			break;
-		m->largest++;
+		++*largest;
 	}
 	return 0;
+}
+
+static int map_check(const struct vd_pgtable *pt, uint64_t start, uint64_t length, uint64_t output,
+		     uint64_t *last)
+{
+	int ret = vd_mmu_range_check(pt, start, length, last);
+
+	if (ret)
+		return ret;
+	if (output & (vd_mmu_format_size(pt->format, 0) - 1))
+		return -EINVAL;
+	return output_fits(pt->format, output, length) ? 0 : -EOVERFLOW;
+}
+
+static int map_prepared(struct map *m, struct vd_mmu_spares *spares)
+{
+	bool enough = false;
+	int ret;
+
+	m->spares = spares;
+	for (;;) {
+		vd_pgtable_lock(m->pt);
+		ret = map_locked(m, &enough);
+		vd_pgtable_unlock(m->pt);
+		if (enough)
+			return ret;
+		ret = vd_mmu_spares_fill(spares, m->pt->env, m->pt->format, m->need);
+		if (ret)
+			return ret;
+		for (unsigned level = 0; level < VD_MMU_LEVELS_MAX; level++)
+			m->need[level] = 0;
+	}
+}
+
+static int map_at_length(struct vd_pgtable *table, const struct map *wanted,
+			 struct vd_pgtable_reserve *reserve)
+{
+	struct vd_mmu_spares spares = {0};
+	struct map m = *wanted;
+	int ret;
+
+	m.pt = table;
+	if (reserve)
+		return map_prepared(&m, &reserve->spares);
+	ret = map_prepared(&m, &spares);
+	vd_mmu_spares_drop(&spares);
+	return ret;
 }
 
 int vd_pgtable_map(struct vd_pgtable *table, uint64_t start, uint64_t length, uint64_t output,
 		   const struct vd_mmu_attributes *attributes, struct vd_pgtable_reserve *reserve)
 {
-	struct vd_mmu_spares local = {0};
-	struct map m = {
-		.pt = table,
-		.attributes = attributes,
-		.first = start,
-		.distance = output - start,
-		.spares = reserve ? &reserve->spares : &local,
-	};
-	bool enough = false;
-	int ret = vd_mmu_range_check(table, start, length, &m.last);
+	uint64_t last;
+	unsigned largest;
+	int ret = map_check(table, start, length, output, &last);
 
-	if (!ret && output & (vd_mmu_format_size(table->format, 0) - 1))
-		ret = -EINVAL;
-	if (!ret && !output_fits(table->format, output, length))
-		ret = -EOVERFLOW;
 	if (!ret)
-		ret = map_largest(&m, length);
+		ret = map_largest(table->format, length, output - start, attributes, &largest);
 	if (ret)
 		return ret;
-	for (;;) {
+	if (start >> table->format->shift[1] == last >> table->format->shift[1] && !largest) {
 		vd_pgtable_lock(table);
-		ret = map_locked(&m, &enough);
+		ret = map_quickly(table, start, last, output - start, attributes);
 		vd_pgtable_unlock(table);
-		if (enough)
-			break;
-		ret = vd_mmu_spares_fill(m.spares, table->env, table->format, m.need);
-		if (ret)
-			break;
-		for (unsigned level = 0; level < VD_MMU_LEVELS_MAX; level++)
-			m.need[level] = 0;
+		if (ret <= 0)
+			return ret;
 	}
-	vd_mmu_spares_drop(&local);
-	return ret;
+	return map_at_length(table,
+			     &(struct map){.attributes = attributes, .first = start, .last = last,
+					   .distance = output - start, .largest = largest},
+			     reserve);
 }
 
 /* ---- reserves ------------------------------------------------------------------------------- */

@@ -12,6 +12,8 @@
 /*
  * @share: the lock: entries are filled in shared, all else that changes @root but accessed and
  *	dirty bits is done alone
+ * @recent, @recent_base: table of granules that was mapped in last, or NULL, and what of an input
+ *	address leads to it; looked at and changed alone. Forgotten when a table goes
  * @zaps, @flushes: counted alone
  */
 struct vd_pgtable {
@@ -20,7 +22,8 @@ struct vd_pgtable {
 	struct vd_mmu_top top;
 	void (*flush)(void *context, uint64_t start, uint64_t length);
 	void *flush_context;
-	struct vd_mmu_table *root;
+	struct vd_mmu_table *root, *recent;
+	uint64_t recent_base;
 	_Atomic uint64_t zaps, flushes;
 	struct vd_mmu_share share;
 };
@@ -57,7 +60,7 @@ enum vd_mmu_moment {
 	VD_MMU_AFTER_TABLE = 8,
 };
 
-/* From BEFORE_TABLE: do not go down. Other positive values end the walk. */
+/* Do not go down, into a table that was just hung in either. Other positive values end the walk. */
 #define VD_MMU_SKIP INT32_MAX
 
 /* One entry: where it stands, the input address it starts at, and its value when it was reached. */

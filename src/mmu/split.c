@@ -128,7 +128,7 @@ static int split_count(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 	return 0;
 }
 
-/* The walker goes on into the table that was hung in. */
+/* The walker goes on into the table that was hung in, if its leaves are still too large. */
 static int split_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 		       const struct vd_mmu_place *place, enum vd_mmu_moment moment)
 {
@@ -140,7 +140,9 @@ static int split_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 		return 0;
 	if (level > split->level)
 		vd_mmu_split_place(pt, place, vd_mmu_spares_take(split->spares, level - 1));
-	else if (level == split->level && vd_mmu_is_marked(pt, place->entry, level))
+	if (level == split->level + 1)
+		return VD_MMU_SKIP;
+	if (level == split->level && vd_mmu_is_marked(pt, place->entry, level))
 		vd_mmu_group_break(pt, place);
 	return 0;
 }
@@ -227,6 +229,7 @@ static void merge_table(struct vd_pgtable *pt, const struct vd_mmu_place *place,
 	unsigned level = place->table->level;
 	struct vd_mmu_attributes attributes;
 
+	pt->recent = NULL;
 	vd_mmu_table_unlink(place->table, place->index, detached);
 	vd_mmu_flush(pt, place->gpa, vd_mmu_place_size(pt, place));
 	together->accessed = together->dirty = false;

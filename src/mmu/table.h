@@ -25,7 +25,8 @@
  * be corrupted without ours being lost.
  *
  * @next: links spare and detached tables
- * @counts: see above
+ * @counts: see above. It and the next two lie in one cache line, wherever the allocator puts us:
+ *	that is all that is read of a table which goes with many others
  * @count: of entries
  * @children: one an entry above level 0, none at level 0
  */
@@ -34,11 +35,11 @@ struct vd_mmu_table {
 		struct vd_deferred deferred;
 		struct vd_mmu_table *next;
 	};
-	const struct vd_env *env;
-	vd_mmu_entry *entries;
 	_Atomic uint64_t counts;
 	uint32_t count;
 	unsigned level;
+	vd_mmu_entry *entries;
+	const struct vd_env *env;
 	struct vd_mmu_table *_Atomic children[];
 };
 

@@ -31,6 +31,8 @@ static int visit_entry(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
 						      memory_order_relaxed);
 
 		ret = visit_at(pt, visitor, place, entry ? VD_MMU_AT_LEAF : VD_MMU_AT_ABSENT);
+		if (ret == VD_MMU_SKIP)
+			return 0;
 		if (ret || !vd_mmu_table_child(table, place->index))
 			return ret;
 	} else {

@@ -240,6 +240,8 @@ static int hold_within_the_limit(void)
 		return 4;
 	if (hold(object, 2, 4)) /* locked already */
 		return 5;
+	unhold(object, 2, 4);
+	unhold(object, 0, 8);
 	return 0;
 }
 

@@ -136,13 +136,14 @@ static int add_over_the_limit(void)
 {
 	struct vd_slot_config slot = slot_of(unannounced, 0, 0, 4);
 	struct vd_error error = {.text = ""};
+	uint32_t id;
 
 	if (vd_mem_add_slot(f.mem, &slot, NULL, &error) != -ENOMEM || locked_bytes())
 		return 1;
 	if (!strstr(error.text, "RLIMIT_MEMLOCK") || vd_mem_slot_count(f.mem))
 		return 2;
 	slot.object = announced;
-	return vd_mem_add_slot(f.mem, &slot, NULL, &error) ? 3 : 0;
+	return vd_mem_add_slot(f.mem, &slot, &id, &error) || vd_mem_remove_slot(f.mem, id) ? 3 : 0;
 }
 
 static void test_the_limit_is_named(void **state)
