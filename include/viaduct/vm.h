@@ -89,6 +89,8 @@ struct vd_host *vd_vm_host(struct vd_vm *vm);
 struct vd_dma_space *vd_vm_dma_space(struct vd_vm *vm);
 struct vd_mem *vd_vm_mem(struct vd_vm *vm);
 struct vd_mmu *vd_vm_mmu(struct vd_vm *vm);
+/** vd_vm_shadow() - with shadow paging, else NULL; then vd_vm_mmu()'s tables are empty */
+struct vd_shadow *vd_vm_shadow(struct vd_vm *vm);
 struct vd_pci_host *vd_vm_pci(struct vd_vm *vm);
 /** vd_vm_ram_watched() - whether changes of private RAM by others are seen; false: it is locked */
 bool vd_vm_ram_watched(const struct vd_vm *vm);

@@ -119,12 +119,12 @@ static void print_bars(const struct map *map)
 
 static void print_map(const struct map *map)
 {
-	char mapped[16], tables[16];
+	char tables[96];
 
-	printf("%s (pid %llu), %s, %llu s. %s: %s mapped by %s of tables, %llu faults, %llu zaps, "
-	       "%llu flushes\n\n", map->name, (unsigned long long)map->pid, map->state,
-	       (unsigned long long)map->seconds, map->mode, map_size(map->mapped_bytes, mapped),
-	       map_size(map->table_pages * 4096, tables), (unsigned long long)map->faults,
+	map_summary(map, tables, sizeof(tables));
+	printf("%s (pid %llu), %s, %llu s. %s; %llu faults, %llu zaps, %llu flushes\n\n",
+	       map->name, (unsigned long long)map->pid, map->state,
+	       (unsigned long long)map->seconds, tables, (unsigned long long)map->faults,
 	       (unsigned long long)map->zaps, (unsigned long long)map->flushes);
 	print_slots(map);
 	print_bars(map);

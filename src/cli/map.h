@@ -4,6 +4,7 @@
 #define CLI_MAP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -55,7 +56,7 @@ struct map {
 	struct json_object *json; /* texts belong to it */
 	const char *name, *state, *mode;
 	uint64_t pid, page, seconds, more_slots;
-	uint64_t mapped_bytes, table_pages, faults, zaps, flushes, pins;
+	uint64_t mapped_bytes, leaves, table_pages, faults, zaps, flushes, pins;
 	struct map_slot *slots;
 	unsigned slot_count;
 	struct map_bar *bars;
@@ -65,6 +66,8 @@ struct map {
 /* map_read.c: takes the reply apart; 0, -EPROTO or -ENOMEM. Free in any case. */
 int map_read(struct json_object *json, struct map *map);
 void map_free(struct map *map);
+/* "two-stage tables: 204M mapped by 16K of them" */
+void map_summary(const struct map *map, char *text, size_t room);
 /* "4K", "256M", "1.5G" */
 const char *map_size(uint64_t bytes, char text[16]);
 

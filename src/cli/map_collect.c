@@ -134,14 +134,40 @@ static int see_leaf(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf)
 	return 0;
 }
 
-static void see_mapped(struct vd_mmu *mmu, struct pages *pages)
+/* Leaves come in no order, and a page several times: in several of the guest's address spaces. */
+static int see_shadow_leaf(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf)
+{
+	const struct pages *pages = context;
+
+	if (gpa.value - pages->piece >= pages->piece_end - pages->piece)
+		return 0;
+	return see_leaf(context, gpa, leaf);
+}
+
+/* The shadow's budget bounds how long this takes. */
+static void see_shadow(struct vd_shadow *shadow, struct pages *pages)
+{
+	pages->piece = pages->config->base.value;
+	pages->piece_end = pages->piece + pages->config->size;
+	vd_shadow_each(shadow, see_shadow_leaf, pages);
+	for (uint64_t i = 0; i < pages->count; i++)
+		for (unsigned k = 0; k < MAP_CELL_FIELDS; k++)
+			if (pages->cells[i].bytes[k] > pages->cell_size)
+				pages->cells[i].bytes[k] = pages->cell_size;
+}
+
+static void see_mapped(struct vd_vm *vm, struct pages *pages)
 {
 	uint64_t base = pages->config->base.value, end = base + pages->config->size;
 
-	for (uint64_t at = base; mmu && at < end; at += PIECE) {
+	if (vd_vm_shadow(vm)) {
+		see_shadow(vd_vm_shadow(vm), pages);
+		return;
+	}
+	for (uint64_t at = base; at < end; at += PIECE) {
 		pages->piece = at;
 		pages->piece_end = end - at < PIECE ? end : at + PIECE;
-		vd_mmu_each_in(mmu, (vd_gpa){at}, pages->piece_end - at, see_leaf, pages);
+		vd_mmu_each_in(vd_vm_mmu(vm), (vd_gpa){at}, pages->piece_end - at, see_leaf, pages);
 	}
 }
 
@@ -209,7 +235,7 @@ static void describe_memory(struct vd_vm *vm, const struct slots *slots, const s
 	pages.cells = calloc(pages.count, sizeof(*pages.cells));
 	if (!pages.cells)
 		return;
-	see_mapped(vd_vm_mmu(vm), &pages);
+	see_mapped(vm, &pages);
 	see_resident(&pages);
 	add_pages(o, &pages);
 	free(pages.cells);
@@ -306,12 +332,19 @@ static void add_mmu(struct vd_vm *vm, struct json_object *root)
 
 	vd_vm_stats(vm, &stats);
 	json_object_object_add(root, "mmu", o);
-	add_text(o, "mode", "two-stage");
-	add(o, "mapped_bytes", stats.mmu.mapped_bytes);
-	add(o, "table_pages", stats.mmu.table_pages);
-	add(o, "faults", stats.mmu.faults_ram + stats.mmu.faults_device);
-	add(o, "zaps", stats.mmu.zaps);
-	add(o, "flushes", stats.mmu.flushes);
+	add_text(o, "mode", vd_vm_shadow(vm) ? "shadow" : "two-stage");
+	if (vd_vm_shadow(vm)) {
+		add(o, "leaves", stats.shadow.leaves);
+		add(o, "writes", stats.shadow.writes);
+		add(o, "prefills", stats.shadow.prefills);
+		add(o, "recycled", stats.shadow.recycled);
+	} else {
+		add(o, "mapped_bytes", stats.mmu.mapped_bytes);
+	}
+	add(o, "table_pages", stats.mmu.table_pages + stats.shadow.pages);
+	add(o, "faults", stats.mmu.faults_ram + stats.mmu.faults_device + stats.shadow.faults);
+	add(o, "zaps", stats.mmu.zaps + stats.shadow.zaps);
+	add(o, "flushes", stats.mmu.flushes + stats.shadow.flushes);
 	add(o, "pins", stats.dma.pins);
 	add(root, "seconds", stats.wall_ns / 1000000000);
 }

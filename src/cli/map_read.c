@@ -133,6 +133,7 @@ static void read_head(struct json_object *json, struct map *map)
 		return;
 	map->mode = text(mmu, "mode");
 	map->mapped_bytes = number(mmu, "mapped_bytes");
+	map->leaves = number(mmu, "leaves");
 	map->table_pages = number(mmu, "table_pages");
 	map->faults = number(mmu, "faults");
 	map->zaps = number(mmu, "zaps");
@@ -161,6 +162,19 @@ int map_read(struct json_object *json, struct map *map)
 	for (size_t i = 0; i < bar_count && !rc; i++)
 		rc = read_bar(json_object_array_get_idx(bars, i), &map->bars[map->bar_count++]);
 	return rc;
+}
+
+void map_summary(const struct map *map, char *text, size_t room)
+{
+	char mapped[16], tables[16];
+
+	if (!strcmp(map->mode, "shadow"))
+		snprintf(text, room, "shadow tables: %llu leaves in %llu pages",
+			 (unsigned long long)map->leaves, (unsigned long long)map->table_pages);
+	else
+		snprintf(text, room, "%.20s tables: %s mapped by %s of them", map->mode,
+			 map_size(map->mapped_bytes, mapped),
+			 map_size(map->table_pages * 4096, tables));
 }
 
 void map_free(struct map *map)

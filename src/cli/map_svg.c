@@ -292,7 +292,7 @@ static void put_pattern(FILE *out, const char *name, const char *color, const ch
 
 static void put_head(const struct map *map, unsigned height, FILE *out)
 {
-	char mapped_bytes[16], tables[16];
+	char tables[96];
 
 	fprintf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\" "
 		"viewBox=\"0 0 %d %u\">\n<style>%s</style>\n<defs>\n", WIDTH, height, WIDTH, height,
@@ -305,13 +305,11 @@ static void put_head(const struct map *map, unsigned height, FILE *out)
 	fprintf(out, "</text>\n<text class=\"s\" x=\"28\" y=\"66\">%s after %llu s \xc2\xb7 ",
 		!strcmp(map->state, "paused") ? "paused" : "running",
 		(unsigned long long)map->seconds);
-	put_text(out, map->mode);
-	fprintf(out, " tables: %s mapped by %s of them \xc2\xb7 %llu faults, %llu zaps, %llu "
-		"flushes \xc2\xb7 %llu pins by DMA</text>\n",
-		map_size(map->mapped_bytes, mapped_bytes),
-		map_size(map->table_pages * 4096, tables), (unsigned long long)map->faults,
-		(unsigned long long)map->zaps, (unsigned long long)map->flushes,
-		(unsigned long long)map->pins);
+	map_summary(map, tables, sizeof(tables));
+	put_text(out, tables);
+	fprintf(out, " \xc2\xb7 %llu faults, %llu zaps, %llu flushes \xc2\xb7 %llu pins by DMA"
+		"</text>\n", (unsigned long long)map->faults, (unsigned long long)map->zaps,
+		(unsigned long long)map->flushes, (unsigned long long)map->pins);
 	put_legend(out);
 }
 

@@ -208,6 +208,11 @@ struct vd_mmu *vd_vm_mmu(struct vd_vm *vm)
 	return vm->mmu;
 }
 
+struct vd_shadow *vd_vm_shadow(struct vd_vm *vm)
+{
+	return vm->shadow;
+}
+
 struct vd_pci_host *vd_vm_pci(struct vd_vm *vm)
 {
 	return vm->pci;
