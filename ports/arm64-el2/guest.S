@@ -5,7 +5,7 @@
  */
 	.section .text.guest, "ax"
 	.global guest_return, guest_load, guest_load_pc, guest_store, guest_store_pc, guest_jump
-	.global guest_loop, guest_beg
+	.global guest_loop, guest_beg, guest_load_mapped, guest_load_mapped_pc
 	.global guest_vector, guest_vector_back, guest_vector_again, guest_vector_loop
 
 guest_return:
@@ -24,6 +24,27 @@ guest_store_pc:
 	str	x1, [x0]
 	mov	x0, #0
 	ret
+
+/* 39 bits, 4 KiB granule, TTBR0 only; all of it Normal write-back. */
+guest_load_mapped:
+	msr	daifset, #15
+	mov	x2, #0xff
+	msr	mair_el1, x2
+	ldr	x2, =(2 << 32 | 1 << 23 | 3 << 12 | 1 << 10 | 1 << 8 | 25)
+	msr	tcr_el1, x2
+	msr	ttbr0_el1, x1
+	dsb	ish
+	tlbi	vmalle1
+	dsb	ish
+	isb
+	mrs	x2, sctlr_el1
+	orr	x2, x2, #1
+	msr	sctlr_el1, x2
+	isb
+guest_load_mapped_pc:
+	ldr	x0, [x0]
+	ret
+	.ltorg
 
 guest_jump:
 	msr	daifset, #15

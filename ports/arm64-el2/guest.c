@@ -13,7 +13,8 @@
  * not mask them (FMO, IMO, AMO); its data cacheable while its own MMU is off (DC); SMC trapped
  * (TSC); 64-bit (RW).
  */
-#define HCR (UINT64_C(1) << 31 | 1 << 19 | 1 << 12 | 1 << 5 | 1 << 4 | 1 << 3 | 1)
+#define HCR (UINT64_C(1) << 31 | 1 << 19 | 1 << 5 | 1 << 4 | 1 << 3 | 1)
+#define HCR_DC (1u << 12) /* and with that off for good */
 #define SPSR_EL1H_MASKED UINT64_C(0x3c5) /* EL1h, D A I F */
 
 #define EC_HVC 0x16u
@@ -21,7 +22,6 @@
 #define EC_DATA_ABORT 0x24u
 #define ISS_WNR (1u << 6)
 #define ISS_S1PTW (1u << 7)
-#define ISS_FNV (1u << 10)
 #define ISS_CM (1u << 8)
 #define FSC_PERMISSION 0x0cu	  /* 0x0c to 0x0f, by level */
 #define FSC_EXTERNAL_ABORT 0x10u  /* synchronous, not on a walk */
@@ -88,7 +88,7 @@ void port_stage2(const struct port_format *format, void *root)
 	write_sysreg(vtcr_el2, UINT64_C(1) << 31 | range << 16 |
 		     vd_mmu_format_arm64_control(format->format));
 	write_sysreg(vttbr_el2, UINT64_C(1) << 48 | (uint64_t)root);
-	write_sysreg(hcr_el2, HCR);
+	write_sysreg(hcr_el2, HCR | HCR_DC);
 	port_flush(NULL, 0, 0);
 }
 
@@ -112,6 +112,7 @@ void port_start(const struct port_call *call)
 	guest.has_handler = call->handler != UINT64_MAX;
 	guest.elr = call->pc;
 	guest.spsr = SPSR_EL1H_MASKED;
+	write_sysreg(hcr_el2, call->own_tables ? HCR : HCR | HCR_DC);
 	write_sysreg(sp_el1, call->stack);
 	write_sysreg(vbar_el1, guest.has_handler ? call->handler : 0);
 	write_sysreg(sctlr_el1, UINT64_C(0x30d00800)); /* RES1; MMU, caches and checks off */
@@ -126,22 +127,25 @@ static uint64_t vector_now(void)
 	return guest.has_handler ? read_sysreg(vbar_el1) + offset : UINT64_MAX;
 }
 
+/* What the guest's first stage makes of an address; UINT64_MAX if nothing. */
+static uint64_t first_stage(uint64_t address)
+{
+	uint64_t par;
+
+	__asm__ volatile("at s1e1r, %0\n\tisb" : : "r"(address) : "memory");
+	par = read_sysreg(par_el1);
+	return par & 1 ? UINT64_MAX : (par & UINT64_C(0x0000fffffffff000)) | (address & 0xfff);
+}
+
 /*
  * HPFAR_EL2 holds the page, but for permission faults that did not happen on a walk of the guest's:
  * then the first stage is asked once more.
  */
 static uint64_t fault_address(void)
 {
-	uint64_t page, par;
-
-	if ((guest.esr & 0x3c) == FSC_PERMISSION && !(guest.esr & ISS_S1PTW)) {
-		__asm__ volatile("at s1e1r, %0\n\tisb" : : "r"(guest.far));
-		par = read_sysreg(par_el1);
-		page = par & 1 ? 0 : par & UINT64_C(0x0000fffffffff000);
-	} else {
-		page = (read_sysreg(hpfar_el2) & UINT64_C(0xfffffffff0)) << 8;
-	}
-	return page | (guest.far & 0xfff);
+	if ((guest.esr & 0x3c) == FSC_PERMISSION && !(guest.esr & ISS_S1PTW))
+		return first_stage(guest.far);
+	return (read_sysreg(hpfar_el2) & UINT64_C(0xfffffffff0)) << 8 | (guest.far & 0xfff);
 }
 
 static void decode(struct port_exit *exit)
@@ -149,7 +153,7 @@ static void decode(struct port_exit *exit)
 	unsigned ec = (unsigned)(guest.esr >> 26) & 0x3f;
 
 	exit->syndrome = guest.esr;
-	exit->handler = vector_now();
+	exit->handler = guest.has_handler ? first_stage(vector_now()) : UINT64_MAX;
 	exit->kind = PORT_STRAYED;
 	if (ec == EC_HVC && !(guest.esr & 0xffff)) {
 		exit->kind = PORT_RETURNED;

@@ -65,6 +65,17 @@ bool port_format(unsigned index, struct port_format *format)
 	return true;
 }
 
+/* Stage 1 as guest.S sets it up: 39 bits, so that the root holds blocks of 1 GiB. */
+void port_first_stage(uint64_t table[512], uint64_t first, uint64_t second)
+{
+	const uint64_t block = 1 | 1 << 10 | 3 << 8; /* valid, AF, inner shareable, Attr0 */
+
+	for (uint64_t i = 0; i < 512; i++)
+		table[i] = i < 4 ? i << 30 | block : 0;
+	table[PORT_ALIAS >> 30] = first | block;
+	table[(PORT_ALIAS >> 30) + 1] = second | block;
+}
+
 /* ---- the walker ------------------------------------------------------------------------------ */
 
 struct walker {

@@ -22,6 +22,7 @@ static struct variable store[VARIABLES] = {
 
 struct guest_record guest_record = {1, 0, 0, 0};
 struct guest_block guest_block = {.size = 1};
+_Alignas(4096) uint64_t guest_table[512] = {1};
 
 /* The board's clock, in seconds since 1970. */
 static uint64_t read_clock(uint64_t rtc)

@@ -102,7 +102,12 @@ void port_each(const struct port_format *format, const void *root,
 struct port_call {
 	uint64_t pc, stack, argument[3];
 	uint64_t handler; /* its trap vector, or UINT64_MAX */
+	bool own_tables;  /* it will turn a first stage of its own on */
 };
+
+/* The root of a first stage: 512 blocks of 1 GiB, some one to one, and two at PORT_ALIAS. */
+#define PORT_ALIAS (UINT64_C(200) << 30)
+void port_first_stage(uint64_t table[512], uint64_t first, uint64_t second);
 
 enum port_exit_kind { PORT_RETURNED, PORT_ABORTED, PORT_TICKED, PORT_STRAYED };
 
@@ -151,6 +156,7 @@ struct guest_block {
 
 extern struct guest_record guest_record;
 extern struct guest_block guest_block;
+extern uint64_t guest_table[512];
 extern char guest_text[], guest_text_end[], guest_data[], guest_data_end[], guest_stack[];
 
 /* (rtc) -> status; result in guest_block.time */
@@ -166,6 +172,8 @@ uint64_t guest_touch(uint64_t address, uint64_t length);
 /* guest.S: each does one thing, at the label with _pc, with everything masked. */
 extern char guest_load[], guest_load_pc[], guest_store[], guest_store_pc[], guest_jump[];
 extern char guest_loop[], guest_beg[];
+/* (address, root): turns the first stage on, then loads */
+extern char guest_load_mapped[], guest_load_mapped_pc[];
 /* Trap vectors: note what was seen and return GUEST_ABORTED; go back to where it was; touch again
    what was refused; loop. */
 extern char guest_vector[], guest_vector_back[], guest_vector_again[], guest_vector_loop[];

@@ -6,7 +6,7 @@
 	.section .text.guest, "ax"
 	.option	norvc
 	.global guest_return, guest_load, guest_load_pc, guest_store, guest_store_pc, guest_jump
-	.global guest_loop, guest_beg
+	.global guest_loop, guest_beg, guest_load_mapped, guest_load_mapped_pc
 	.global guest_vector, guest_vector_back, guest_vector_again, guest_vector_loop
 
 	.macro	mask_all
@@ -30,6 +30,18 @@ guest_store:
 guest_store_pc:
 	sd	a1, 0(a0)
 	li	a0, 0
+	ret
+
+/* Sv39 */
+guest_load_mapped:
+	mask_all
+	srli	a1, a1, 12
+	li	a2, 8 << 60
+	or	a1, a1, a2
+	csrw	satp, a1
+	sfence.vma
+guest_load_mapped_pc:
+	ld	a0, 0(a0)
 	ret
 
 guest_jump:

@@ -98,6 +98,10 @@ static void decode(struct port_exit *exit)
 	uint64_t page = read_csr(CSR_HTVAL) << 2 | (guest.value & 3), cause = guest.cause;
 
 	exit->syndrome = cause;
+	/*
+	 * With a first stage of its own, as if that mapped the vector one to one: if not, the run
+	 * may end one abort sooner.
+	 */
 	exit->handler = guest.has_handler ? read_csr(CSR_VSTVEC) & ~UINT64_C(3) : UINT64_MAX;
 	exit->abort = (struct vd_internal_abort){
 		.address = {cause >= CAUSE_FETCH_GUEST ? page : guest.value},

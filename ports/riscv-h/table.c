@@ -74,6 +74,15 @@ bool port_format(unsigned index, struct port_format *format)
 	return true;
 }
 
+/* Sv39: the root holds blocks of 1 GiB; V, R, W, X, A, D. */
+void port_first_stage(uint64_t table[512], uint64_t first, uint64_t second)
+{
+	for (uint64_t i = 0; i < 512; i++)
+		table[i] = i < 4 ? i << 28 | 0xcf : 0;
+	table[PORT_ALIAS >> 30] = first >> 2 | 0xcf;
+	table[(PORT_ALIAS >> 30) + 1] = second >> 2 | 0xcf;
+}
+
 /* ---- the walker ------------------------------------------------------------------------------ */
 
 struct walker {
