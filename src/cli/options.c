@@ -146,6 +146,7 @@ static int store(struct run_options *options, const struct option *o, const char
 	case MEMORY_KIND:
 		return parse_memory_kind(value, field, error);
 	case MMU:
+		options->mmu_given = true;
 		*(bool *)field = !strcmp(value, "shadow");
 		if (*(bool *)field || !strcmp(value, "two-stage"))
 			return 0;

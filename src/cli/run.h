@@ -19,7 +19,7 @@ struct run_options {
 	unsigned cpus;
 	unsigned trace; /* bits of enum vd_trace_event */
 	unsigned stress;
-	bool memory_given, cpus_given;
+	bool memory_given, cpus_given, mmu_given;
 	bool no_direct_mmio, stats, check_tlb, svadu, shadow, help;
 };
 

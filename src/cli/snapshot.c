@@ -64,6 +64,8 @@ static struct json_object *describe(const struct taking *t)
 	struct json_object *o = json_object_new_object(), *list = json_object_new_array();
 
 	json_object_object_add(o, "program", json_object_new_string("viaduct " VD_VERSION));
+	json_object_object_add(o, "mmu",
+			       json_object_new_string(options->shadow ? "shadow" : "two-stage"));
 	json_object_object_add(o, "devices", list);
 	for (unsigned i = 0; i < options->device_count; i++) {
 		struct json_object *device = json_object_new_object();
@@ -335,10 +337,14 @@ static int restore_devices(struct run_options *options, struct run_restore *rest
 			   struct vd_error *error)
 {
 	struct json_object *program = parse_program(vd_snapshot_info(restore->snapshot)), *list;
+	const char *mmu;
 	int rc = 0;
 
 	if (!program)
 		return bad(options, error, "it does not say what devices there were");
+	/* The guest cannot tell: the user may choose again. */
+	if (!options->mmu_given && get_text(program, "mmu", &mmu))
+		options->shadow = !strcmp(mmu, "shadow");
 	json_object_object_get_ex(program, "devices", &list);
 	for (size_t i = 0; i < json_object_array_length(list) && !rc; i++) {
 		rc = restore_device(options, json_object_array_get_idx(list, i),

@@ -38,7 +38,7 @@ struct snapshot_pages {
 	_Atomic uint64_t done, stored;
 	_Atomic int failed;
 	_Atomic uint32_t word, sleepers;
-	bool armed;
+	_Atomic bool armed; /* the moment has come */
 };
 
 /* The RAM that lies at a guest address, and where RAM lies: see ram_address(). */
@@ -266,7 +266,7 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 
 	if (event->reason == VD_INVALIDATE_WRITE_PROTECT ||
 	    event->reason == VD_INVALIDATE_PROTECT || event->reason == VD_INVALIDATE_RESET ||
-	    atomic_load(&p->failed) || !p->states)
+	    !atomic_load(&p->armed) || atomic_load(&p->failed))
 		return 0;
 	page = ram_offset(event->start) / SNAPSHOT_PAGE;
 	end = ram_offset(event->start + (event->length - 1)) / SNAPSHOT_PAGE + 1;
@@ -319,8 +319,6 @@ int snapshot_pages_create(struct vd_vm *vm, int fd, struct snapshot_pages **resu
 		snapshot_pages_destroy(p);
 		return vd_error_set(error, rc, "no memory, or too many watchers, for a snapshot");
 	}
-	/* Changes that began before the listener could hear of them. */
-	vd_notifier_wait(vd_mem_notifier(vm->mem), 0, UINT64_MAX);
 	*result = p;
 	return 0;
 }
@@ -330,6 +328,12 @@ void snapshot_pages_arm(struct snapshot_pages *p)
 	uint64_t memory = p->count * SNAPSHOT_PAGE;
 	uint64_t low = memory < RAM_LOW_MAX ? memory : RAM_LOW_MAX;
 
+	/*
+	 * Changes of memory that were let pass belong to before, and are waited for; those that
+	 * begin from here on find their pages unsaved.
+	 */
+	atomic_store(&p->armed, true);
+	vd_notifier_wait(vd_mem_notifier(p->vm->mem), 0, UINT64_MAX);
 	vd_mem_watch_set(&p->watch, (vd_gpa){VD_BOARD_RAM}, low);
 	vd_mem_watch_set(&p->watch, (vd_gpa){RAM_HIGH}, memory - low);
 	vd_mem_write_protect(p->vm->mem, (vd_gpa){VD_BOARD_RAM}, low);

@@ -1,12 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# usage: snapshot.sh copied | kept
+# usage: snapshot.sh copied | kept [OPTION...]: options of viaduct run
 # A guest of two harts keeps files in memory and on its disk and checks their sums. Snapshots are
 # taken while it does; it ends well, and so does what goes on from them.
 #   copied: with a copy of the disk image: can be restored again and again
 #   kept: without: can be restored while the image is as it was, and is refused afterwards
 . "$(dirname "$0")/guest.sh"
 
+case=${1-}
+[ $# -eq 0 ] || shift
 name=snapshot-test-$$
 file=$work/snap
 image=$work/disk.img
@@ -45,9 +47,9 @@ ended_well() {
 }
 
 start guest 'viaduct.job=snapshot viaduct.rounds=8' --cpus 2 --name "$name" \
-	--device "nvme,image=$image" </dev/null
+	--device "nvme,image=$image" "$@" </dev/null
 expect guest 'disk: round 2*'
-case ${1-} in
+case $case in
 copied)
 	"$viaduct" snapshot --copy-image "$name" "$file" || fail 'no snapshot'
 	finish guest
@@ -77,5 +79,5 @@ kept)
 	[ "$status" = 1 ] || fail_boot again 'restored twice on one image'
 	! "$viaduct" snapshot "$name" "$file" 2>/dev/null || fail 'a snapshot of nobody'
 	;;
-*) fail "unknown case '${1-}'" ;;
+*) fail "unknown case '$case'" ;;
 esac
