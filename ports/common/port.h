@@ -178,6 +178,11 @@ extern char guest_load_mapped[], guest_load_mapped_pc[];
    what was refused; loop. */
 extern char guest_vector[], guest_vector_back[], guest_vector_again[], guest_vector_loop[];
 
+/* ---- ordinary.c ------------------------------------------------------------------------------ */
+
+/* A guest that is none of the internal ones, on the same machine. */
+void port_ordinary(const struct port_format *format, struct vd_host *host);
+
 /* ---- scenario.c ------------------------------------------------------------------------------ */
 
 /* All tests for one format. */

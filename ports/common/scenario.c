@@ -470,6 +470,7 @@ void port_scenario(const struct port_format *format)
 		taken_back();
 	}
 	vd_internal_destroy(rig.vm);
+	port_ordinary(format, rig.host);
 	vd_host_destroy(rig.host);
 	port_test(port_blocks() == blocks, "%s: all memory is given back", format->name);
 }

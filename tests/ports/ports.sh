@@ -63,6 +63,8 @@ shows() {
 	has "$1" "$2" '^ok .* is reported as one of 0x[0-9a-f]*$'
 	has "$1" "$2" 'and taken by the guest at its own address$'
 	has "$1" "$2" 'tables outside the map are refused: '
+	has "$1" "$2" "an ordinary guest's memory lies elsewhere and is faulted in: 0"
+	has "$1" "$2" 'and all of it where it went$'
 	has "$1" "$2" 'is out of reach$'
 	has "$1" "$2" 'what was reserved and not used is given back$'
 	has "$1" "$2" 'all memory is given back$'
