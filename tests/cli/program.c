@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +37,8 @@ static void become(const char *const *arguments, int out, int err)
 
 	for (unsigned int i = 0; arguments[i] && i < PROGRAM_ARGUMENTS_MAX; i++)
 		argv[i + 1] = (char *)(uintptr_t)arguments[i];
+	/* A test that fails or is ended leaves no machine behind that runs for ever. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	end_quickly();
 	dup2(null, 0);
 	dup2(out, 1);
