@@ -277,9 +277,12 @@ int bench_pgtable(struct bench *bench, struct vd_error *error)
 		{"sv48x4", &vd_mmu_format_sv48x4},
 		{"sv39x4", &vd_mmu_format_sv39x4},
 		{"sv57x4", &vd_mmu_format_sv57x4},
+		{"sv48", &vd_mmu_format_sv48},
 		{"x86-64", &vd_mmu_format_x86_64},
+		{"x86-64-la57", &vd_mmu_format_x86_64_la57},
 		{"npt", &vd_mmu_format_npt},
 		{"ept", &vd_mmu_format_ept},
+		{"arm64-s1-4k", &vd_mmu_format_arm64_s1_4k},
 		{"arm64-s2-4k", &vd_mmu_format_arm64_s2_4k},
 	};
 

@@ -259,6 +259,53 @@ static void every_shape_is_walked_as_its_registers_say(void **state)
 	}
 }
 
+/* A table of such a shape, of blocks, groups and pages, read as the registers tell. */
+static void check_table(enum vd_mmu_arm64_stage stage, unsigned granule, unsigned bits)
+{
+	struct vd_mmu_format format;
+	struct vd_pgtable_config config = {.env = vd_env_hosted(), .format = &format,
+					   .page_shift = 12};
+	uint64_t size, start, length, seed = granule + bits, control, half;
+	struct vd_pgtable *table;
+	size_t bytes;
+
+	assert_int_equal(vd_mmu_format_arm64(&format, stage, granule, bits), 0);
+	control = vd_mmu_format_arm64_control(&format);
+	assert_int_equal(vd_pgtable_create(&config, &table, NULL), 0);
+	/* Up to the end of the input range, and not from a boundary. */
+	size = vd_mmu_format_size(&format, format.block_level);
+	half = UINT64_C(1) << (bits - 1);
+	length = (half > 3 * size ? 3 * size : half) - 5 * vd_mmu_format_size(&format, 0);
+	start = 2 * half - length;
+	assert_int_equal(vd_pgtable_map(table, start, length, start - half, &ram, NULL), 0);
+	assert_int_equal(vd_pgtable_map(table, start + length, size, 0, &ram, NULL), -EOVERFLOW);
+	for (unsigned n = 0; n < 200; n++) {
+		uint64_t input = start + test_random(&seed) % length;
+		struct vd_mmu_leaf leaf;
+		struct brute_leaf raw =
+			brute_walk_arm64(control, stage == VD_MMU_ARM64_STAGE1,
+					 vd_pgtable_root(table, &bytes), 0, input);
+
+		assert_true(raw.found);
+		assert_int_equal(raw.address, input - half);
+		assert_int_equal(vd_pgtable_walk(table, input, VD_WRITE, &leaf), 0);
+		assert_int_equal(leaf.size, raw.size);
+		assert_int_equal(leaf.pfn.value, raw.address >> 12);
+	}
+	vd_pgtable_destroy(table);
+	vd_env_hosted_drain();
+}
+
+static void tables_of_any_shape_are_walked(void **state)
+{
+	static const unsigned bits[] = {32, 36, 42, 44, 48};
+
+	(void)state;
+	for (unsigned n = 0; n < 6 * sizeof(bits) / sizeof(bits[0]); n++)
+		check_table(n % 2 ? VD_MMU_ARM64_STAGE1 : VD_MMU_ARM64_STAGE2, 12 + n / 2 % 3 * 2,
+			    bits[n / 6]);
+}
+
 static void unmarked_formats_mark_nothing(void **state)
 {
 	struct vd_mmu_format format;
@@ -282,6 +329,7 @@ int main(void)
 		cmocka_unit_test(constants_are_shapes_too),
 		cmocka_unit_test(registers_describe_the_shape),
 		cmocka_unit_test(every_shape_is_walked_as_its_registers_say),
+		cmocka_unit_test(tables_of_any_shape_are_walked),
 		cmocka_unit_test(unmarked_formats_mark_nothing),
 	};
 
