@@ -107,23 +107,28 @@ void interleave_set_inject(int (*inject)(const struct vd_env *env, const char *s
 
 /* ---- locks ----------------------------------------------------------- */
 
-/* In the room of a vd_lock: who holds it, counted from 1; 0: nobody. */
+/* In the room of a vd_lock: who holds it, counted from 1; 0: nobody. Then how many share it. */
 static unsigned *owner_of(const void *lock)
 {
 	return (unsigned *)(uintptr_t)lock;
 }
 
+static unsigned *sharers_of(const void *lock)
+{
+	return owner_of(lock) + 1;
+}
+
 static void env_lock_init(const struct vd_env *env, struct vd_lock *lock)
 {
 	(void)env;
-	*owner_of(lock) = 0;
+	*owner_of(lock) = *sharers_of(lock) = 0;
 }
 
 static void env_lock(const struct vd_env *env, struct vd_lock *lock)
 {
 	(void)env;
 	INTERLEAVE_POINT(LOCK, lock, "lock");
-	if (running == NOBODY && *owner_of(lock))
+	if (running == NOBODY && (*owner_of(lock) || *sharers_of(lock)))
 		abort();
 	*owner_of(lock) = running + 1;
 }
@@ -134,6 +139,19 @@ static void env_unlock(const struct vd_env *env, struct vd_lock *lock)
 	interleave_check(*owner_of(lock) == running + 1, "a lock is dropped by who has it not");
 	*owner_of(lock) = 0;
 	explore_unlocked(lock);
+}
+
+void interleave_share(struct vd_lock *lock)
+{
+	INTERLEAVE_POINT(SHARE, lock, "share");
+	++*sharers_of(lock);
+}
+
+void interleave_unshare(struct vd_lock *lock)
+{
+	interleave_check(*sharers_of(lock) > 0, "a lock is dropped by who has it not");
+	--*sharers_of(lock);
+	explore_unshared(lock);
 }
 
 /* ---- sleep ----------------------------------------------------------- */
@@ -295,6 +313,8 @@ bool op_enabled(unsigned thread)
 		return false;
 	switch (t->pending.kind) {
 	case INTERLEAVE_LOCK:
+		return !*owner_of(t->pending.object) && !*sharers_of(t->pending.object);
+	case INTERLEAVE_SHARE:
 		return !*owner_of(t->pending.object);
 	case INTERLEAVE_WOKEN:
 		return t->woken;

@@ -98,7 +98,9 @@ static bool kinds_depend(enum interleave_kind a, enum interleave_kind b)
 		return is_grace(b);
 	if (is_grace(a))
 		return b == INTERLEAVE_ENTER;
-	return a == INTERLEAVE_LOCK && b == INTERLEAVE_LOCK;
+	if (a == INTERLEAVE_SHARE)
+		return b == INTERLEAVE_LOCK;
+	return a == INTERLEAVE_LOCK && (b == INTERLEAVE_LOCK || b == INTERLEAVE_SHARE);
 }
 
 static bool ops_depend(const struct interleave_op *a, const struct interleave_op *b)
@@ -191,7 +193,8 @@ static bool is_step(const struct interleave_op *op)
 	if (op->kind == INTERLEAVE_WOKEN || op->kind == INTERLEAVE_SYNCHRONIZED)
 		return true;
 	o = object_of(op->object);
-	object_use(o, !is_read(op->kind) && op->kind != INTERLEAVE_ENTER);
+	object_use(o, !is_read(op->kind) && op->kind != INTERLEAVE_ENTER &&
+			      op->kind != INTERLEAVE_SHARE);
 	return is_shared(o);
 }
 
@@ -202,16 +205,16 @@ static void clock_step(unsigned thread, const struct interleave_op *op)
 	struct object *o = object_now(op->object);
 
 	if (is_read(op->kind) || is_write(op->kind) || op->kind == INTERLEAVE_LOCK ||
-	    op->kind == INTERLEAVE_ENTER)
+	    op->kind == INTERLEAVE_SHARE || op->kind == INTERLEAVE_ENTER)
 		clock_join(clock, &o->written);
-	if (is_write(op->kind) || is_grace(op->kind))
+	if (is_write(op->kind) || is_grace(op->kind) || op->kind == INTERLEAVE_LOCK)
 		clock_join(clock, &o->read);
 	if (op->kind == INTERLEAVE_WAIT)
 		clock_join(clock, &o->woke);
 	if (op->kind == INTERLEAVE_WAKE)
 		clock_join(clock, &o->waited);
 	clock->step[thread] = depth + 1;
-	if (is_read(op->kind) || op->kind == INTERLEAVE_ENTER)
+	if (is_read(op->kind) || op->kind == INTERLEAVE_ENTER || op->kind == INTERLEAVE_SHARE)
 		clock_join(&o->read, clock);
 	if (is_write(op->kind) || is_grace(op->kind) || op->kind == INTERLEAVE_LOCK)
 		clock_join(&o->written, clock);
@@ -225,6 +228,12 @@ void explore_unlocked(const void *lock)
 {
 	if (running != NOBODY)
 		clock_join(&object_now(lock)->written, &clocks[running]);
+}
+
+void explore_unshared(const void *lock)
+{
+	if (running != NOBODY)
+		clock_join(&object_now(lock)->read, &clocks[running]);
 }
 
 void explore_let_go(unsigned thread)
@@ -370,7 +379,7 @@ static void race_and_step(unsigned thread, const struct interleave_op *op)
 /* ---- one run --------------------------------------------------------- */
 
 static const char *const kind_names[] = {
-	"begins", "load", "store", "update", "lock", "wait", "woken", "wake", "enter",
+	"begins", "load", "store", "update", "lock", "share", "wait", "woken", "wake", "enter",
 	"synchronize", "synchronized", "defer", "await",
 };
 

@@ -18,6 +18,7 @@ enum interleave_kind {
 	INTERLEAVE_STORE,
 	INTERLEAVE_UPDATE,
 	INTERLEAVE_LOCK,
+	INTERLEAVE_SHARE,	/* a lock, with others who share it */
 	INTERLEAVE_WAIT,	/* is the word still as it was seen? */
 	INTERLEAVE_WOKEN,	/* if it was: goes on when woken */
 	INTERLEAVE_WAKE,
@@ -101,7 +102,8 @@ const void *interleave_thread(void);
 		INTERLEAVE_VALUE(p) interleave_new = (v);                                          \
 		INTERLEAVE_POINT(UPDATE, p, #p);                                                   \
 		INTERLEAVE_VALUE(p) interleave_now = *(p);                                         \
-		bool interleave_same = interleave_now == *interleave_expected;                     \
+		bool interleave_same = interleave_now == *interleave_expected ||                   \
+				       interleave_spoilt(p, INTERLEAVE_UPDATE);                    \
 		if (interleave_same)                                                               \
 			*(p) = interleave_new;                                                     \
 		else                                                                               \

@@ -71,12 +71,15 @@ void interleave_set_inject(int (*inject)(const struct vd_env *env, const char *s
 /* A counter that orders nothing and decides nothing: its accesses are no steps. */
 void interleave_ignore(const volatile void *start, size_t length);
 /*
- * A planted bug: from now on loads of the object give 0, or stores and updates are lost. Until the
- * next exploration.
+ * A planted bug: from now on loads of the object give 0, or stores and updates are lost, but for
+ * compare-and-swap, which swaps whatever is there. Until the next exploration.
  */
 void interleave_spoil(const volatile void *object, enum interleave_kind kind);
 /* Sleeps until @holds(word), a step that reads the word. */
 void interleave_await(_Atomic uint32_t *word, bool (*holds)(uint32_t value));
+/* A lock of the environment held together with others: the step before it is like that of a lock. */
+void interleave_share(struct vd_lock *lock);
+void interleave_unshare(struct vd_lock *lock);
 /* Fails the schedule if @condition is false. */
 void interleave_check(bool condition, const char *text);
 

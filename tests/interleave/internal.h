@@ -50,6 +50,7 @@ void explore_next(void);
 /* Side effects of the running step that others' steps depend on. */
 void explore_freed(const void *start, size_t length);
 void explore_unlocked(const void *lock);
+void explore_unshared(const void *lock);
 void explore_let_go(unsigned thread); /* it waited for the running one */
 
 #endif

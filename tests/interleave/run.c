@@ -51,6 +51,16 @@ void run_most(const struct interleave_case *test, double seconds)
 	assert_true(result.complete || !is_nightly());
 }
 
+void run_some(const struct interleave_case *test, double seconds)
+{
+	seconds = is_nightly() ? 60 : SECOND_BUILD ? seconds / 4 : seconds;
+	run_for(test, seconds / 2);
+	interleave_sample(test, 1, UINT64_MAX, seconds / 2, &result);
+	report(test, "by chance");
+	if (result.failed)
+		fail_msg("%s:\n%s", result.text, result.schedule);
+}
+
 void run_planted(const struct interleave_case *test, const char *text)
 {
 	interleave_explore(test, 60, &result);

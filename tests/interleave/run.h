@@ -12,6 +12,11 @@
 void run_all(const struct interleave_case *test);
 /* What fits into @seconds of CPU; all in the nightly runs (VIADUCT_NIGHTLY=1). */
 void run_most(const struct interleave_case *test, double seconds);
+/*
+ * Of a case too large for all: as many of the first as fit into half of @seconds, then by chance; a
+ * minute in the nightly runs.
+ */
+void run_some(const struct interleave_case *test, double seconds);
 /* A failure with @text in it must be found; prints the schedule if VIADUCT_VERBOSE is set. */
 void run_planted(const struct interleave_case *test, const char *text);
 

@@ -257,7 +257,9 @@ static void random_run(struct world *w, unsigned thread)
 		_Atomic uint32_t *word = op & 1 ? &w->a : &w->b;
 		struct vd_lock *lock = &w->lock[op >> 4 & 1];
 
-		if (op & 8)
+		if (op & 8 && op & 32)
+			interleave_share(lock);
+		else if (op & 8)
 			w->env->lock(w->env, lock);
 		if ((op >> 1 & 3) == 0)
 			atomic_store(word, thread * OPS + i + 1);
@@ -265,7 +267,9 @@ static void random_run(struct world *w, unsigned thread)
 			w->got[thread][i] = atomic_fetch_add(word, 16);
 		else
 			w->got[thread][i] = atomic_load(word);
-		if (op & 8)
+		if (op & 8 && op & 32)
+			interleave_unshare(lock);
+		else if (op & 8)
 			w->env->unlock(w->env, lock);
 	}
 }
