@@ -58,7 +58,26 @@ static void release(struct vd_listener *listener)
 	vd_notifier_unregister(space->chain, listener);
 }
 
+/* Nothing notes when a pinned page was last used: it is in use as long as it is pinned. */
+static bool young(struct vd_listener *listener, const struct vd_invalidation *range)
+{
+	struct vd_dma_space *space = space_of(listener);
+	struct dma_change pinned = {
+		.object = space->mem ? NULL : range->object,
+		.start = range->start,
+		.last = range->start + (range->length - 1),
+	};
+	bool any;
+
+	dma_lock(space);
+	any = dma_pins_any(space, &pinned);
+	dma_unlock(space);
+	return any;
+}
+
 const struct vd_listener_ops dma_listener_ops = {
 	.invalidate_start = invalidate_start,
+	.clear_young = young,
+	.test_young = young,
 	.release = release,
 };

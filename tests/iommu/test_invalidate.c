@@ -46,6 +46,33 @@ static void test_only_what_changes(void **state)
 	dma_close_fixture(&f);
 }
 
+/* B3: what a device holds is in use, however often it is aged. */
+static void test_pinned_memory_is_young(void **state)
+{
+	struct dma_fixture f;
+	struct holder holder;
+	struct vd_invalidation range;
+	struct vd_notifier *chain;
+
+	(void)state;
+	dma_open(&f);
+	chain = vd_host_notifier(f.base.host);
+	assert_int_equal(dma_map(&f, 0, 4 * PAGE, 8 * PAGE, VD_READ), 0);
+	range = event_of(f.base.ram, 9 * PAGE, PAGE, VD_INVALIDATE_MOVE);
+	assert_false(vd_notifier_test_young(chain, &range));
+	assert_int_equal(holder_pin(&holder, f.space, PAGE, PAGE, VD_READ), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(vd_notifier_test_young(chain, &range));
+		assert_true(vd_notifier_clear_young(chain, &range));
+	}
+	range.start = 10 * PAGE;
+	assert_false(vd_notifier_test_young(chain, &range));
+	range.start = 9 * PAGE;
+	vd_dma_unpin(&holder.pin);
+	assert_false(vd_notifier_clear_young(chain, &range));
+	dma_close_fixture(&f);
+}
+
 /* B5: one that may not wait fails, and nothing has changed; without pins nobody has to wait. */
 static void test_not_blockable(void **state)
 {
@@ -168,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_only_what_changes),
+		cmocka_unit_test(test_pinned_memory_is_young),
 		cmocka_unit_test(test_not_blockable),
 		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_protection),

@@ -128,6 +128,65 @@ static void the_guest_space_and_its_tables_say_so(void **state)
 	assert_int_equal(byte, 0);
 }
 
+/* ---- copy-on-write between processes (A9) ------------------------------ */
+
+/* Bit 56 of a pagemap entry: mapped by this process only. Return: -1 where it cannot be read. */
+static int exclusive(const char *address)
+{
+	uint64_t entry = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	bool got = fd >= 0 && pread(fd, &entry, sizeof(entry),
+				    (off_t)((uintptr_t)address / PAGE * 8)) == sizeof(entry);
+
+	if (fd >= 0)
+		close(fd);
+	return got && entry ? (int)(entry >> 56 & 1) : -1;
+}
+
+/* Faults for reading map what parent and child share, read-only; one for writing parts them. */
+static void a_read_fault_keeps_a_forked_page_shared(void **state)
+{
+	int ask[2], answer[2];
+	struct vd_mmu_leaf leaf;
+	char c = 0;
+	pid_t child;
+
+	(void)state;
+	fixture_slot(&f, GIB, 4 * PAGE, private_object, 0, false);
+	memset(private_memory, 'p', 4 * PAGE);
+	assert_int_equal(pipe(ask) | pipe(answer), 0);
+	child = fork();
+	if (child == 0) { /* tells what it sees in page 1 when asked */
+		close(ask[1]);
+		while (read(ask[0], &c, 1) == 1 && write(answer[1], private_memory + PAGE, 1) == 1)
+			;
+		_exit(0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		leaf = touch(&f, GIB + i * PAGE, VD_READ);
+		assert_int_equal(leaf.access & VD_WRITE, 0);
+		assert_int_equal(vd_guest_load8(vd_host_pointer(vd_host_window_base(f.host),
+								leaf.pfn, 12)), 'p');
+	}
+	if (exclusive(private_memory) >= 0)
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(exclusive(private_memory + i * PAGE), 0);
+	leaf = touch(&f, GIB + PAGE, VD_READ | VD_WRITE);
+	assert_true(leaf.access & VD_WRITE);
+	vd_guest_store8(vd_host_pointer(vd_host_window_base(f.host), leaf.pfn, 12), 'w');
+	assert_int_equal(write(ask[1], "?", 1), 1);
+	assert_int_equal(read(answer[0], &c, 1), 1);
+	assert_int_equal(c, 'p'); /* the child's is its own */
+	assert_int_equal(touch(&f, GIB, VD_READ).access & VD_WRITE, 0); /* its neighbours stay */
+	if (exclusive(private_memory) >= 0)
+		assert_int_equal(exclusive(private_memory), 0);
+	for (unsigned i = 0; i < 2; i++)
+		close(ask[i]);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	for (unsigned i = 0; i < 2; i++)
+		close(answer[i]);
+}
+
 /* ---- SCM_RIGHTS ------------------------------------------------------ */
 
 static void send_descriptor(int fd)
@@ -209,6 +268,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_host_says_so, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_guest_space_and_its_tables_say_so, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_read_fault_keeps_a_forked_page_shared, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_passed_descriptor_needs_a_host_of_its_own, set_up,
 						tear_down),
