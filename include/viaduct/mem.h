@@ -171,8 +171,8 @@ struct vd_mem_update;
  *
  * Takes the update lock, which vd_mem_commit() or vd_mem_abort() on the same thread drops. There is
  * one update at a time; the dirty log waits for it as well.
- * Return: 0; -ENOMEM; -EOWNERDEAD in a child after fork(), see vd_host_is_ours(). On error no update
- * has begun.
+ * Return: 0; -ENOMEM; -EOWNERDEAD in a child after fork(), see vd_host_is_ours(). On error no
+ * update has begun.
  */
 int vd_mem_begin(struct vd_mem *mem, struct vd_mem_update **update);
 
