@@ -5,6 +5,7 @@
  */
 	.section .text.guest, "ax"
 	.global guest_return, guest_load, guest_load_pc, guest_store, guest_store_pc, guest_jump
+	.global guest_load_user, guest_load_user_pc, guest_load_user32, guest_load_user32_pc
 	.global guest_loop, guest_beg, guest_load_mapped, guest_load_mapped_pc
 	.global guest_vector, guest_vector_back, guest_vector_again, guest_vector_loop
 
@@ -24,6 +25,24 @@ guest_store_pc:
 	str	x1, [x0]
 	mov	x0, #0
 	ret
+
+/* From EL0, 64-bit and 32-bit; SPSR_EL1 has the mode, and masks all that can be. */
+guest_load_user:
+	adr	x1, guest_load_user_pc
+	mov	x2, #0x3c0
+	b	1f
+guest_load_user32:
+	adr	x1, guest_load_user32_pc
+	mov	x2, #0x1d0
+1:	msr	elr_el1, x1
+	msr	spsr_el1, x2
+	eret
+guest_load_user_pc:
+	ldr	x0, [x0]
+	b	.
+guest_load_user32_pc:
+	.inst	0xe5900000	/* ldr r0, [r0] */
+	.inst	0xeafffffe	/* b . */
 
 /* 39 bits, 4 KiB granule, TTBR0 only; all of it Normal write-back. */
 guest_load_mapped:
@@ -72,6 +91,14 @@ guest_beg:
 	.rept	3
 	.balign	128
 	b	.
+	.endr
+	.rept	2		/* EL0, 64-bit and 32-bit: synchronous, and the rest */
+	.balign	128
+	b	\handler
+	.rept	3
+	.balign	128
+	b	.
+	.endr
 	.endr
 	.endm
 

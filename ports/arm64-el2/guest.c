@@ -122,7 +122,8 @@ void port_start(const struct port_call *call)
 /* Where the guest takes a synchronous exception now: Arm ARM, "Exception vectors". */
 static uint64_t vector_now(void)
 {
-	uint64_t mode = guest.spsr & 0xf, offset = mode == 5 ? 0x200 : mode == 4 ? 0 : 0x400;
+	uint64_t mode = guest.spsr & 0x1f;
+	uint64_t offset = mode & 0x10 ? 0x600 : mode == 5 ? 0x200 : mode == 4 ? 0 : 0x400;
 
 	return guest.has_handler ? read_sysreg(vbar_el1) + offset : UINT64_MAX;
 }

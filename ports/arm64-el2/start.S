@@ -48,11 +48,12 @@ vectors:
 	.endr
 	vector	from_guest	/* synchronous, from EL1 */
 	vector	from_guest_irq
-	vector	fatal
+	vector	from_guest_irq
 	vector	from_guest_error
-	.rept	4		/* from a 32-bit guest */
-	vector	fatal
-	.endr
+	vector	from_guest	/* the same, from 32-bit code below EL1 */
+	vector	from_guest_irq
+	vector	from_guest_irq
+	vector	from_guest_error
 
 	.balign	128
 fatal:

@@ -65,6 +65,18 @@ bool port_format(unsigned index, struct port_format *format)
 	return true;
 }
 
+const struct port_load *port_user_load(unsigned index)
+{
+	extern char guest_load_user[], guest_load_user_pc[], guest_load_user32[],
+		guest_load_user32_pc[];
+	static const struct port_load loads[] = {
+		{"a load from EL0", guest_load_user, guest_load_user_pc},
+		{"a load from EL0 in 32-bit code", guest_load_user32, guest_load_user32_pc},
+	};
+
+	return index < sizeof(loads) / sizeof(loads[0]) ? &loads[index] : NULL;
+}
+
 /* Stage 1 as guest.S sets it up: 39 bits, so that the root holds blocks of 1 GiB. */
 void port_first_stage(uint64_t table[512], uint64_t first, uint64_t second)
 {

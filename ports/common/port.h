@@ -183,6 +183,14 @@ extern char guest_vector[], guest_vector_back[], guest_vector_again[], guest_vec
 /* A guest that is none of the internal ones, on the same machine. */
 void port_ordinary(const struct port_format *format, struct vd_host *host);
 
+/* Loads of x0, a0 in the modes below the guest's own, each at a label of its own. */
+struct port_load {
+	const char *what;
+	const void *function, *pc;
+};
+/* The @index-th; NULL when there are no more. */
+const struct port_load *port_user_load(unsigned index);
+
 /* ---- scenario.c ------------------------------------------------------------------------------ */
 
 /* All tests for one format. */

@@ -336,6 +336,7 @@ static void aborts(void)
 {
 	const struct port_board *board = rig.board;
 	uint64_t past = board->ragged + board->ragged_length;
+	const struct port_load *load;
 
 	abort_once("a load outside the map", guest_load, guest_load_pc,
 		   board->large + board->large_length, VD_READ);
@@ -355,6 +356,8 @@ static void aborts(void)
 		   16), address_of(guest_data) + 16, VD_EXECUTE);
 	abort_once("a jump into the hypervisor", guest_jump, (void *)(uintptr_t)board->own,
 		   board->own, VD_EXECUTE);
+	for (unsigned i = 0; (load = port_user_load(i)); i++)
+		abort_once(load->what, load->function, load->pc, board->hole + 0x10, VD_READ);
 }
 
 static void ends(void)

@@ -6,6 +6,7 @@
 	.section .text.guest, "ax"
 	.option	norvc
 	.global guest_return, guest_load, guest_load_pc, guest_store, guest_store_pc, guest_jump
+	.global guest_load_user, guest_load_user_pc
 	.global guest_loop, guest_beg, guest_load_mapped, guest_load_mapped_pc
 	.global guest_vector, guest_vector_back, guest_vector_again, guest_vector_loop
 
@@ -31,6 +32,19 @@ guest_store_pc:
 	sd	a1, 0(a0)
 	li	a0, 0
 	ret
+
+/* From VU-mode. */
+guest_load_user:
+	mask_all
+	la	a1, guest_load_user_pc
+	csrw	sepc, a1
+	li	a1, 1 << 8
+	csrc	sstatus, a1
+	sret
+	.balign	4
+guest_load_user_pc:
+	ld	a0, 0(a0)
+1:	j	1b
 
 /* Sv39 */
 guest_load_mapped:

@@ -74,6 +74,16 @@ bool port_format(unsigned index, struct port_format *format)
 	return true;
 }
 
+const struct port_load *port_user_load(unsigned index)
+{
+	extern char guest_load_user[], guest_load_user_pc[];
+	static const struct port_load load = {
+		"a load from VU-mode", guest_load_user, guest_load_user_pc,
+	};
+
+	return index ? NULL : &load;
+}
+
 /* Sv39: the root holds blocks of 1 GiB; V, R, W, X, A, D. */
 void port_first_stage(uint64_t table[512], uint64_t first, uint64_t second)
 {

@@ -12,7 +12,7 @@ board='qemu-system-aarch64 -M virt,virtualization=on,gic-version=2'
 # shellcheck disable=SC2086 # $board is a list
 boot max $board -cpu max -kernel "$work/arm64-el2.elf"
 has max 0 '# SKIP'
-shows max 9
+shows max 9 12
 for granule in 4 16 64; do
 	has max 3 "^# arm64 stage 2, $granule KiB granule, [0-9]+ bits$"
 done
@@ -27,8 +27,10 @@ has max 9 '^# 0x009000000 .* rw- device-nGnRE'
 has max 36 '^# guest: syndrome 0x96000010 address 0x'
 has max 36 '^# guest: syndrome 0x96000050 address 0x'
 has max 18 '^# guest: syndrome 0x86000010 address 0x'
+# and from the level below
+has max 18 '^# guest: syndrome 0x92000010 address 0x'
 
 # shellcheck disable=SC2086
 boot cortex-a57 $board -cpu cortex-a57 -kernel "$work/arm64-el2.elf"
 has cortex-a57 3 '16 KiB granule, .* # SKIP this processor has no such granule$'
-shows cortex-a57 6
+shows cortex-a57 6 12

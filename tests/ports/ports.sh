@@ -46,14 +46,14 @@ has() {
 }
 
 # What every format has to show.
-# shows NAME FORMATS
+# shows NAME FORMATS ABORTS
 shows() {
 	has "$1" "$2" 'GetTime returned 2026-11-24 12:3[45]$'
 	has "$1" "$2" 'GetVariable returned "0001,0003,0000"$'
 	has "$1" "$2" '^# the guest has the serial port$'
 	has "$1" "$2" "the serial port's page is device memory"
-	has "$1" "$((10 * $2))" 'is reported with its address and pc$'
-	has "$1" "$((10 * $2))" 'is taken by the guest, which had masked all$'
+	has "$1" "$(($3 * $2))" 'is reported with its address and pc$'
+	has "$1" "$(($3 * $2))" 'is taken by the guest, which had masked all$'
 	has "$1" "$((2 * $2))" 'itself: second abort$|same load: second abort$'
 	has "$1" "$((2 * $2))" 'handler(| outside the map): abort without a handler$'
 	has "$1" "$((2 * $2))" ': time limit$'
