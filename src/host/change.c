@@ -108,8 +108,7 @@ static int change_discard(struct vd_host_object *object, uint64_t page, uint64_t
 	return result == -EPERM ? -EOPNOTSUPP : result;
 }
 
-int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint64_t length,
-			   bool blockable)
+int hosted_discard(struct vd_host_object *object, uint64_t offset, uint64_t length, bool blockable)
 {
 	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_DISCARD};
 	int result = check_range(object, offset, length);

@@ -345,6 +345,14 @@ struct vd_host *vd_host_object_host(const struct vd_host_object *object)
 	return object->host;
 }
 
+int vd_host_object_discard(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			   bool blockable)
+{
+	if (vd_host_is_physical(object->host))
+		return -EOPNOTSUPP;
+	return object->host->backing->discard(object, offset, length, blockable);
+}
+
 /* ---- holds ----------------------------------------------------------- */
 
 static bool may_change_unannounced(const struct vd_host_object *object)

@@ -331,6 +331,7 @@ const struct host_backing hosted_backing = {
 	.present = hosted_present,
 	.hold = hosted_hold,
 	.unhold = hosted_unhold,
+	.discard = hosted_discard,
 };
 
 int vd_host_object_fd(const struct vd_host_object *object)

@@ -37,6 +37,7 @@ struct host_holds {
  * @unmap: gives its range of the window back, after its last reference
  * @present: bytes still there of an object that its owner may truncate
  * @hold, @unhold: of private memory
+ * @discard: vd_host_object_discard(), the one change that floors above the core ask for
  */
 struct host_backing {
 	void (*close_host)(struct vd_host *host);
@@ -47,6 +48,8 @@ struct host_backing {
 	int (*hold)(struct vd_host_object *object, uint64_t offset, uint64_t length,
 		    struct vd_error *error);
 	void (*unhold)(struct vd_host_object *object, uint64_t offset, uint64_t length);
+	int (*discard)(struct vd_host_object *object, uint64_t offset, uint64_t length,
+		       bool blockable);
 };
 
 /* The platform's memory map: what there is, by address; and after it what of that is our own. */
@@ -159,9 +162,11 @@ extern const struct host_backing hosted_backing;
 /* Bytes that are still there: a truncation is seen here, or by the fault guard. */
 uint64_t hosted_present(const struct vd_host_object *object);
 
-/* hold.c, window.c: of hosted_backing */
+/* hold.c, change.c, window.c: of hosted_backing */
 int hosted_hold(struct vd_host_object *object, uint64_t offset, uint64_t length,
 		struct vd_error *error);
+int hosted_discard(struct vd_host_object *object, uint64_t offset, uint64_t length,
+		   bool blockable);
 void hosted_unhold(struct vd_host_object *object, uint64_t offset, uint64_t length);
 void hosted_close_host(struct vd_host *host);
 void hosted_free_host(struct vd_host *host);
