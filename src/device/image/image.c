@@ -68,11 +68,24 @@ static int check_kind(struct vd_image *file, const char *path, struct vd_error *
 				    "disk image '%s' is neither a file nor a block device", path);
 	file->identity = ((uint64_t)status.st_dev * 0x9e3779b97f4a7c15u) ^
 			 ((uint64_t)status.st_ino * 0xc2b2ae3d27d4eb4fu);
-	/* Beyond the end nothing changes, whatever the answer. */
-	file->can_discard = S_ISREG(status.st_mode) && !file->read_only &&
-			    fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				      status.st_size, VD_IMAGE_SECTOR) == 0;
 	return 0;
+}
+
+/*
+ * Beyond the end nothing changes, whatever the answer, but the time of the last write: that is put
+ * back, since a snapshot knows by it whether the image was written.
+ */
+static void probe_discard(struct vd_image *file)
+{
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+	struct stat status;
+
+	if (fstat(file->fd, &status) < 0 || !S_ISREG(status.st_mode) || file->read_only)
+		return;
+	file->can_discard = fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				      status.st_size, VD_IMAGE_SECTOR) == 0;
+	times[1] = status.st_mtim;
+	(void)futimens(file->fd, times); /* may be another user's file */
 }
 
 static int open_file(const struct vd_image_config *config, struct vd_image *file,
@@ -91,6 +104,8 @@ static int open_file(const struct vd_image_config *config, struct vd_image *file
 		rc = check_size(file, config->path, error);
 	if (!rc)
 		rc = lock_file(file, config->path, error);
+	if (!rc)
+		probe_discard(file); /* nobody else writes by now */
 	if (!rc && fcntl(file->fd, F_SETFL, 0) < 0)
 		rc = open_failed(config->path, false, errno, error);
 	if (rc)
