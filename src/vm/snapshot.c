@@ -17,6 +17,7 @@ struct taking {
 	struct snapshot_pages *pages;
 	unsigned quiesced; /* devices */
 	uint64_t held_since;
+	struct vd_stream rooms[DEVICES_MAX]; /* for the devices' states, made beforehand */
 	unsigned count;
 	struct snapshot_part parts[SNAPSHOT_SECTIONS_MAX];
 };
@@ -33,6 +34,32 @@ static struct vd_stream *add_part(struct taking *t, enum snapshot_section type, 
 	*part = (struct snapshot_part){.type = type, .number = number,
 				       .stream = {.env = t->vm->env}};
 	return &part->stream;
+}
+
+/*
+ * Memory for what a device with mappable memory saves, touched before the guest has to wait for it.
+ * Where there is none, the stream grows by itself.
+ */
+static void make_room(struct taking *t)
+{
+	const struct vd_env *env = t->vm->env;
+
+	for (unsigned i = 0; i < t->vm->device_count; i++) {
+		size_t bytes = 1 << 16;
+
+		for (unsigned r = 0; r < VD_REGION_COUNT; r++) {
+			const struct vd_region *region = vd_device_region(t->vm->devices[i], r);
+
+			for (unsigned a = 0; a < region->area_count; a++)
+				bytes += region->areas[a].size;
+		}
+		t->rooms[i] = (struct vd_stream){.env = env};
+		t->rooms[i].data = vd_env_allocate(env, "snapshot.room", bytes, 64);
+		if (!t->rooms[i].data)
+			continue;
+		t->rooms[i].room = bytes;
+		memset(t->rooms[i].data, 0xff, bytes);
+	}
 }
 
 /* ---- the moment ----------------------------------------------------------------------------- */
@@ -83,7 +110,12 @@ static int save_devices(struct taking *t, struct vd_error *error)
 {
 	for (unsigned i = 0; i < t->vm->device_count; i++) {
 		struct vd_device *device = t->vm->devices[i];
-		int rc = vd_device_save(device, add_part(t, SNAPSHOT_DEVICE, i));
+		struct vd_stream *stream = add_part(t, SNAPSHOT_DEVICE, i);
+		int rc;
+
+		*stream = t->rooms[i];
+		t->rooms[i] = (struct vd_stream){.env = t->vm->env};
+		rc = vd_device_save(device, stream);
 
 		if (rc)
 			return vd_error_set(error, rc, "device %s cannot be saved: %s",
@@ -178,8 +210,12 @@ static int take(struct taking *t, const char *path, struct vd_error *error)
 	if (rc)
 		return rc;
 	rc = snapshot_pages_create(t->vm, t->writer.fd, &t->pages, error);
-	if (!rc)
+	if (!rc) {
+		make_room(t);
 		rc = moment(t, error);
+	}
+	for (unsigned i = 0; i < t->vm->device_count; i++)
+		vd_stream_fini(&t->rooms[i]);
 	if (!rc)
 		rc = copy(t, error);
 	snapshot_pages_destroy(t->pages);
