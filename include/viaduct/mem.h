@@ -402,6 +402,64 @@ int vd_mem_dirty_fetch(struct vd_mem *mem, uint32_t slot_id, uint8_t *bitmap, si
  */
 void vd_mem_mark_dirty(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
 
+/**
+ * struct vd_mem_dirty_page - an entry of the dirty ring
+ * @slot_id: of the slot that was stored to
+ * @page: number of the page within it
+ */
+struct vd_mem_dirty_page {
+	uint32_t slot_id;
+	uint64_t page;
+};
+
+/**
+ * struct vd_mem_dirty_ring_config
+ * @entries: a power of two, 64 to 2^20
+ * @soft: entries from which on it counts as full; less than @entries, as devices and harts that
+ *	have not been stopped yet still add to it. 0 for seven eighths
+ * @full: told once after a fetch when so many are reached, on the thread that stored: it neither
+ *	sleeps nor calls back. It stops the harts, or wakes who fetches. NULL for nobody
+ * @context: passed to @full
+ */
+struct vd_mem_dirty_ring_config {
+	uint32_t entries, soft;
+	void (*full)(void *context);
+	void *context;
+};
+
+/**
+ * vd_mem_dirty_ring_create() - also list the pages that become dirty, in the order they do
+ *
+ * One ring a space, for all of its dirty logs, those that run already included. What a fetch costs
+ * is then what was stored to, not the size of memory. The bitmaps stay: what finds no room in the
+ * ring is in them, so nothing is ever lost.
+ * Return: 0; -EINVAL entries or soft; -EALREADY; -ENOMEM.
+ */
+int vd_mem_dirty_ring_create(struct vd_mem *mem, const struct vd_mem_dirty_ring_config *config);
+/** vd_mem_dirty_ring_destroy() - list no more. Sleeps. Return: 0; -ENODATA there is none. */
+int vd_mem_dirty_ring_destroy(struct vd_mem *mem);
+/**
+ * vd_mem_dirty_ring_state() - how full it is; lock-free
+ * @used: set to the entries now; may be NULL
+ *
+ * Return: 0; -ENOBUFS full, by the soft limit; -ENODATA there is none.
+ */
+int vd_mem_dirty_ring_state(const struct vd_mem *mem, uint32_t *used);
+/**
+ * vd_mem_dirty_ring_fetch() - take pages out of the ring and of the bitmaps
+ * @pages: gets them, oldest first
+ * @room: of @pages
+ * @count: set to how many there were
+ *
+ * As with vd_mem_dirty_fetch(), mirrors are write-protected again before return: what was stored to
+ * these pages before can be read now, what is stored later is listed again. Pages that
+ * vd_mem_dirty_fetch() has reported meanwhile, and those of logs that ended, are left out.
+ * Return: 0; -ENOBUFS as well as the pages: since the last call some found no room, and are in the
+ *	bitmaps only; -ENODATA there is no ring.
+ */
+int vd_mem_dirty_ring_fetch(struct vd_mem *mem, struct vd_mem_dirty_page *pages, size_t room,
+			    size_t *count);
+
 /* ---- watching stores ----------------------------------------------------------------------- */
 
 /** VD_MEM_WATCHERS_MAX - watchers a space can have at a time */

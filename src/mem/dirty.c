@@ -2,18 +2,9 @@
 /* The dirty log: one bit a page of a RAM slot, set by whoever stores, taken by a fetch. */
 #include "mem/space.h"
 
-struct vd_mem_dirty {
-	struct vd_deferred deferred;
-	const struct vd_env *env;
-	size_t bytes;
-	uint64_t pages;
-	unsigned page_shift;
-	_Atomic uint64_t words[];
-};
-
-static struct vd_mem_dirty *dirty_create(const struct vd_env *env, uint64_t pages,
-					 unsigned page_shift)
+static struct vd_mem_dirty *dirty_create(struct vd_mem *mem, uint64_t pages, uint32_t slot_id)
 {
+	const struct vd_env *env = mem->env;
 	size_t bytes = sizeof(struct vd_mem_dirty) + (size_t)((pages + 63) / 64) * sizeof(uint64_t);
 	struct vd_mem_dirty *dirty =
 		vd_env_allocate(env, "mem.dirty", bytes, _Alignof(struct vd_mem_dirty));
@@ -21,9 +12,11 @@ static struct vd_mem_dirty *dirty_create(const struct vd_env *env, uint64_t page
 	if (!dirty)
 		return NULL;
 	dirty->env = env;
+	dirty->mem = mem;
 	dirty->bytes = bytes;
 	dirty->pages = pages;
-	dirty->page_shift = page_shift;
+	dirty->page_shift = mem->page_shift;
+	dirty->slot_id = slot_id;
 	return dirty;
 }
 
@@ -44,6 +37,9 @@ void vd_dirty_mark(struct vd_mem_dirty *dirty, uint64_t offset, uint64_t length)
 {
 	uint64_t page = offset >> dirty->page_shift;
 	uint64_t last = (offset + (length - 1)) >> dirty->page_shift;
+	/* Acquire pairs with the release in vd_mem_dirty_ring_create(). In a read section. */
+	struct vd_dirty_ring *ring = atomic_load_explicit(&dirty->mem->ring, memory_order_acquire);
+	uint64_t old;
 
 	while (page <= last) {
 		uint64_t first_bit = page & 63;
@@ -56,7 +52,10 @@ void vd_dirty_mark(struct vd_mem_dirty *dirty, uint64_t offset, uint64_t length)
 		 * Even if the bits are set: the store before must not be overtaken by a fetch that
 		 * clears them. Release pairs with the acquire of that fetch.
 		 */
-		atomic_fetch_or_explicit(&dirty->words[page / 64], mask, memory_order_acq_rel);
+		old = atomic_fetch_or_explicit(&dirty->words[page / 64], mask,
+					       memory_order_acq_rel);
+		if (ring && mask & ~old)
+			vd_dirty_ring_add(ring, dirty->slot_id, page & ~UINT64_C(63), mask & ~old);
 		page += count;
 	}
 }
@@ -89,8 +88,8 @@ void vd_mem_mark_dirty(struct vd_mem *mem, vd_gpa gpa, uint64_t length)
 }
 
 /* Runs an event that makes every mirror forget that pages of the slot may be stored to. */
-static void write_protect(struct vd_mem *mem, const struct vd_slot *slot, uint64_t first_page,
-			  uint64_t pages)
+void vd_dirty_protect(struct vd_mem *mem, const struct vd_slot *slot, uint64_t first_page,
+		      uint64_t pages)
 {
 	struct vd_invalidation event = {
 		.start = slot->config.base.value + (first_page << mem->page_shift),
@@ -115,11 +114,11 @@ static int start_locked(struct vd_mem *mem, struct vd_mem_slot *slot)
 	if (atomic_load_explicit(&slot->shown.dirty, memory_order_relaxed))
 		return -EALREADY;
 	pages = slot->shown.config.size >> mem->page_shift;
-	dirty = dirty_create(mem->env, pages, mem->page_shift);
+	dirty = dirty_create(mem, pages, slot->shown.id);
 	if (!dirty)
 		return -ENOMEM;
 	atomic_store_explicit(&slot->shown.dirty, dirty, memory_order_release);
-	write_protect(mem, &slot->shown, 0, pages);
+	vd_dirty_protect(mem, &slot->shown, 0, pages);
 	/*
 	 * Copies that began before the log was there store without a mark: they belong to before.
 	 */
@@ -199,7 +198,7 @@ static int fetch_locked(struct vd_mem *mem, struct vd_mem_slot *slot, uint8_t *b
 	 * now and faults at its next store. The other way round a store could go unseen.
 	 */
 	if (end)
-		write_protect(mem, &slot->shown, first, end - first);
+		vd_dirty_protect(mem, &slot->shown, first, end - first);
 	return 0;
 }
 

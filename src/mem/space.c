@@ -103,6 +103,7 @@ void vd_mem_destroy(struct vd_mem *mem)
 	for (i = 0; i < snapshot->count; i++)
 		vd_slot_destroy(mem, snapshot->entries[i].slot);
 	vd_snapshot_free(snapshot);
+	vd_dirty_ring_free(env, atomic_load_explicit(&mem->ring, memory_order_relaxed));
 	vd_notifier_fini(&mem->notifier);
 	ids_free(env, &mem->ids);
 	ids_free(env, &mem->private_ids);

@@ -57,6 +57,7 @@ struct vd_mem {
 	struct vd_lock update_lock;
 	struct vd_mem_update update;
 	struct vd_mem_ids ids, private_ids;
+	struct vd_dirty_ring *_Atomic ring; /* written under the update lock */
 	_Atomic uint32_t trap_waiters;
 	_Atomic uint32_t trap_word;
 	/* Written under the update lock and, but @watching, under @watch_lock, which comes last. */
@@ -104,9 +105,31 @@ void vd_trap_users_put(struct vd_trap_users *users);
 /* vd_trap_drain() - wait until no call is inside, but those whose thread itself waits here */
 void vd_trap_drain(struct vd_mem *mem, struct vd_trap_users *users);
 
+/*
+ * The log of one slot.
+ * @mem, @slot_id: for the ring
+ * @words: one bit a page
+ */
+struct vd_mem_dirty {
+	struct vd_deferred deferred;
+	const struct vd_env *env; /* may be freed later than the space */
+	struct vd_mem *mem;
+	size_t bytes;
+	uint64_t pages;
+	unsigned page_shift;
+	uint32_t slot_id;
+	_Atomic uint64_t words[];
+};
+
 void vd_dirty_free(const struct vd_env *env, struct vd_mem_dirty *dirty);
 /* vd_dirty_mark() - the pages of [offset, offset + length) of a slot; length is not 0 */
 void vd_dirty_mark(struct vd_mem_dirty *dirty, uint64_t offset, uint64_t length);
+/* vd_dirty_protect() - no mirror lets stores to pages of the slot through any more */
+void vd_dirty_protect(struct vd_mem *mem, const struct vd_slot *slot, uint64_t first_page,
+		      uint64_t pages);
+/* vd_dirty_ring_add() - the pages of @bits, counted from @page, have become dirty */
+void vd_dirty_ring_add(struct vd_dirty_ring *ring, uint32_t slot_id, uint64_t page, uint64_t bits);
+void vd_dirty_ring_free(const struct vd_env *env, struct vd_dirty_ring *ring);
 
 /* vd_watched_create() - for a RAM slot of @pages; NULL without memory */
 struct vd_mem_watched *vd_watched_create(const struct vd_env *env, uint64_t pages,
