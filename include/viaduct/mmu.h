@@ -363,6 +363,16 @@ void vd_mmu_zap(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
 void vd_mmu_write_protect(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
 
 /**
+ * vd_mmu_merge() - make blocks again where the guest space allows them and tables of smaller leaves
+ * stand: after vd_mem_dirty_stop(), for one
+ *
+ * May sleep. Each block is absent for a moment; it is accessed and dirty if one of the leaves was.
+ * Tables that the range does not hold as a whole stay. Costs a lookup for each table.
+ * Return: how many blocks were made.
+ */
+uint64_t vd_mmu_merge(struct vd_mmu *mmu, vd_gpa start, uint64_t length);
+
+/**
  * vd_mmu_clear_young() - forget that the leaves of a range were used; flushes, so that the next use
  * through a TLB is seen again
  * Return: whether one had been used.

@@ -53,8 +53,8 @@ static unsigned target_access(const struct vd_mem_page *page, unsigned access)
 	return allowed;
 }
 
-static int fault_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
-			 struct vd_mmu_target *target)
+int vd_mmu_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
+		   struct vd_mmu_target *target)
 {
 	struct vd_mem_page page;
 	int ret = vd_mem_gpa_to_pfn(mmu->mem, (vd_gpa){gpa}, access, &page);
@@ -124,8 +124,7 @@ static bool mmu_is_dead(const struct vd_mmu *mmu)
 	return atomic_load_explicit(&mmu->dead, memory_order_acquire);
 }
 
-/* Inside the section that installs: 0; -ESHUTDOWN; -EAGAIN an invalidation came between. */
-static int fault_overtaken(struct vd_mmu *mmu, uint64_t seq, uint64_t start, uint64_t length)
+int vd_mmu_overtaken(struct vd_mmu *mmu, uint64_t seq, uint64_t start, uint64_t length)
 {
 	if (mmu_is_dead(mmu))
 		return -ESHUTDOWN;
@@ -148,7 +147,7 @@ static int fault_try(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 
 	*start = gpa & ~(vd_mmu_format_size(mmu->pt.format, 0) - 1);
 	*length = vd_mmu_format_size(mmu->pt.format, 0);
-	ret = fault_resolve(mmu, gpa, access, target);
+	ret = vd_mmu_resolve(mmu, gpa, access, target);
 	/* What is not there while the slot is being moved or its memory changed may come back. */
 	if (ret && vd_notifier_retry(mmu->notifier, seq, *start, *length))
 		return -EAGAIN;
@@ -169,14 +168,14 @@ static int fault_try(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
 		return -ENOMEM;
 
 	stripe = vd_mmu_share_enter(&mmu->pt.share, mmu->env);
-	ret = fault_overtaken(mmu, seq, *start, *length);
+	ret = vd_mmu_overtaken(mmu, seq, *start, *length);
 	if (!ret)
 		ret = vd_mmu_install_shared(mmu, target, spares, stripe);
 	vd_mmu_share_leave(&mmu->pt.share, mmu->env, stripe);
 	if (ret != VD_MMU_ALONE)
 		return ret;
 	vd_pgtable_lock(&mmu->pt);
-	ret = fault_overtaken(mmu, seq, *start, *length);
+	ret = vd_mmu_overtaken(mmu, seq, *start, *length);
 	if (!ret)
 		ret = vd_mmu_install_alone(mmu, target, spares);
 	vd_pgtable_unlock(&mmu->pt);

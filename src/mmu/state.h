@@ -47,6 +47,12 @@ enum vd_mmu_outcome {
 	VD_MMU_ALONE,
 };
 
+/* fault.c: asks the space, follows vd_notifier_begin(). Return: 0, or the error of the access. */
+int vd_mmu_resolve(struct vd_mmu *mmu, uint64_t gpa, unsigned access,
+		   struct vd_mmu_target *target);
+/* Inside the section that installs: 0; -ESHUTDOWN; -EAGAIN an invalidation came between. */
+int vd_mmu_overtaken(struct vd_mmu *mmu, uint64_t seq, uint64_t start, uint64_t length);
+
 /* In a shared section; @stripe is what entering it gave. Return: an outcome. */
 int vd_mmu_install_shared(struct vd_mmu *mmu, const struct vd_mmu_target *target,
 			  struct vd_mmu_spares *spares, struct vd_mmu_stripe *stripe);

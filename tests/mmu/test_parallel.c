@@ -96,7 +96,11 @@ static void change(struct parallel *p)
 							    sizeof(bitmap)), 0);
 		break;
 	default:
-		assert_int_equal(vd_pgtable_merge(&p->f.mmu->pt, BLOCKS, BLOCKS_BYTES, 1), 0);
+		if (r & 32)
+			vd_mmu_merge(p->f.mmu, (vd_gpa){BLOCKS}, BLOCKS_BYTES);
+		else
+			assert_int_equal(vd_pgtable_merge(&p->f.mmu->pt, BLOCKS, BLOCKS_BYTES, 1),
+					 0);
 		break;
 	}
 }
