@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* `viaduct ps`, `status`, `pause`, `resume`, `snapshot`, `quit`: the user's side of the control socket. */
+/*
+ * The user's side of the control socket: `viaduct ps`, `status`, `pause`, `resume`, `snapshot`,
+ * `quit`.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <json-c/json.h>
@@ -125,11 +128,11 @@ struct snapshot_request {
 
 static const char snapshot_help[] =
 	"usage: viaduct snapshot [--copy-image] [--json] NAME|PID FILE\n\n"
-	"Writes the memory, harts and devices of a running machine as of one moment to FILE, while\n"
-	"the guest goes on. `viaduct run --restore FILE` goes on from there.\n\n"
-	"  --copy-image  copy the disk images as of that moment as well, to FILE.diskN-...; the\n"
-	"                guest's disks stand still meanwhile. Without a copy, --restore refuses an\n"
-	"                image that was written since\n"
+	"Writes the memory, harts and devices of a running machine as of one moment to FILE,\n"
+	"while the guest goes on. `viaduct run --restore FILE` goes on from there.\n\n"
+	"  --copy-image  copy the disk images as of that moment as well, to FILE.diskN-...;\n"
+	"                the guest's disks stand still meanwhile. Without a copy, --restore\n"
+	"                refuses an image that was written since\n"
 	"  --json        print the result as one JSON object\n";
 
 /* The machine has another working directory. Return: 0 or an exit code. */

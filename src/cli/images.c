@@ -33,8 +33,9 @@ int image_find(const char *path, struct run_image *image, struct vd_error *error
 int image_check(const struct run_image *image, bool copy, struct vd_error *error)
 {
 	if (image->layered)
-		return vd_error_set(error, -EOPNOTSUPP, "disk image %s is used with snapshot=on: what "
-				    "the guest wrote is in a layer that a snapshot does not hold",
+		return vd_error_set(error, -EOPNOTSUPP, "disk image %s is used with snapshot=on: "
+				    "what the guest wrote is in a layer that a "
+				    "snapshot does not hold",
 				    image->path);
 	if (image->is_volatile)
 		return vd_error_set(error, -EOPNOTSUPP, "disk image %s is used with "
@@ -102,13 +103,13 @@ int image_unchanged(const struct run_image *image, struct vd_error *error)
 				    "back, or take snapshots with --copy-image", image->path,
 				    strerror(errno));
 	if ((uint64_t)st.st_ino != image->inode)
-		return vd_error_set(error, -ESTALE, "disk image %s is another file than at the time "
-				    "of the snapshot; put that one back, or take snapshots with "
-				    "--copy-image", image->path);
+		return vd_error_set(error, -ESTALE, "disk image %s is another file than at the "
+				    "time of the snapshot; put that one back, or take snapshots "
+				    "with --copy-image", image->path);
 	if ((uint64_t)st.st_size != image->size || nanoseconds(st.st_mtim) != image->mtime_ns)
 		return vd_error_set(error, -ESTALE, "disk image %s was written since the snapshot: "
-				    "the guest would find another disk under its file systems. Take "
-				    "snapshots with --copy-image to restore them at any time",
+				    "the guest would find another disk under its file systems. "
+				    "Take snapshots with --copy-image to restore them at any time",
 				    image->path);
 	return 0;
 }

@@ -42,7 +42,9 @@ int run_device_create(const char *spec, const struct vd_env *env, struct vd_vm *
 /* The image= of a specification; its path is empty if it has none. */
 struct run_image;
 int run_device_image(const char *spec, struct run_image *image, struct vd_error *error);
-/* The same device with another image; @layered: which it only reads. To be freed; NULL: no memory */
+/*
+ * The same device with another image; @layered: which it only reads. To be freed; NULL: no memory
+ */
 char *run_device_with_image(const char *spec, const char *image, bool layered);
 /* The first display among the machine's devices, or NULL. */
 struct vd_device *run_find_display(struct vd_vm *vm);

@@ -361,8 +361,8 @@ static int check_options(const struct run_options *options, const struct vd_snap
 			 struct vd_error *error)
 {
 	if (options->memory_given && options->memory != info->memory)
-		return vd_error_set(error, -EINVAL, "--memory: the snapshot is of a guest with %llu "
-				    "MiB", (unsigned long long)(info->memory >> 20));
+		return vd_error_set(error, -EINVAL, "--memory: the snapshot is of a guest with "
+				    "%llu MiB", (unsigned long long)(info->memory >> 20));
 	if (options->cpus_given && options->cpus != info->cpus)
 		return vd_error_set(error, -EINVAL, "--cpus: the snapshot is of a guest with %u",
 				    info->cpus);

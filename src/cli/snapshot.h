@@ -47,8 +47,8 @@ int snapshot_prepare(struct run_options *options, const struct vd_env *env,
 void snapshot_finish(struct run_restore *restore);
 
 /*
- * control_snapshot.c: takes a snapshot on a thread of its own, which is to be joined; replies to @fd,
- * of which it keeps a duplicate. 0, or -errno with nothing started
+ * control_snapshot.c: takes a snapshot on a thread of its own, which is to be joined; replies to
+ * @fd, of which it keeps a duplicate. 0, or -errno with nothing started
  */
 int control_snapshot_start(struct vd_vm *vm, struct run_record *record, const char *path,
 			   bool copy, int fd, pthread_t *thread);

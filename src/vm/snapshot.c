@@ -195,7 +195,8 @@ static int copy(struct taking *t, struct vd_error *error)
 	if (rc == -ECANCELED)
 		return vd_error_set(error, rc, "the snapshot was given up");
 	if (rc)
-		return vd_error_set(error, rc, "cannot write the snapshot %s: %s; the guest goes on",
+		return vd_error_set(error, rc,
+				    "cannot write the snapshot %s: %s; the guest goes on",
 				    t->writer.path, strerror(-rc));
 	snapshot_pages_index(t->pages, add_part(t, SNAPSHOT_INDEX, 0));
 	t->result->memory_bytes = snapshot_pages_stored(t->pages);

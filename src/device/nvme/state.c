@@ -165,8 +165,8 @@ static bool plausible(struct nvme_controller *nvme)
 	bool ready = nvme->csts & NVME_CSTS_RDY;
 	uint64_t page;
 
-	if (!serial_plausible(nvme) || nvme->async_event_count > NVME_EVENTS_MAX || nvme->queues_granted == 0 ||
-	    nvme->queues_granted > nvme->queue_limit)
+	if (!serial_plausible(nvme) || nvme->async_event_count > NVME_EVENTS_MAX ||
+	    nvme->queues_granted == 0 || nvme->queues_granted > nvme->queue_limit)
 		return false;
 	if (ready && nvme->page_shift != 12 + NVME_CC_MPS(nvme->cc))
 		return false;
