@@ -46,14 +46,22 @@ struct interleave_thread threads[INTERLEAVE_THREADS];
 unsigned thread_count;
 unsigned running = NOBODY;
 
+/* None where nothing has such variables. */
+static void locals_copy(char *to, const char *from)
+{
+	size_t bytes = (size_t)(__stop_interleave_tls - __start_interleave_tls);
+
+	if (bytes)
+		memcpy(to, from, bytes);
+}
+
 static void switched_to(unsigned thread)
 {
 #ifdef UNDER_ASAN
 	__sanitizer_finish_switch_fiber(coroutines[thread].fake_stack, NULL, NULL);
 #endif
 	running = thread;
-	memcpy(__start_interleave_tls, coroutines[thread].locals,
-	       (size_t)(__stop_interleave_tls - __start_interleave_tls));
+	locals_copy(__start_interleave_tls, coroutines[thread].locals);
 }
 
 static void body(int number)
@@ -81,8 +89,7 @@ void coroutines_switch(unsigned to)
 {
 	unsigned from = running;
 
-	memcpy(coroutines[from].locals, __start_interleave_tls,
-	       (size_t)(__stop_interleave_tls - __start_interleave_tls));
+	locals_copy(coroutines[from].locals, __start_interleave_tls);
 	sanitizer_leave(from, to);
 	if (!_setjmp(coroutines[from].where)) {
 		if (coroutines[to].begun)
@@ -135,6 +142,7 @@ void coroutines_reset(const struct interleave_case *test, void *context)
 		pthread_getattr_np(pthread_self(), &attributes);
 		pthread_attr_getstack(&attributes, &bottom, &coroutines[NOBODY].stack_bytes);
 		coroutines[NOBODY].stack = bottom;
+		pthread_attr_destroy(&attributes);
 	}
 #endif
 	for (unsigned i = 0; i < thread_count; i++) {

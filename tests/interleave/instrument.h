@@ -128,6 +128,7 @@ const void *interleave_thread(void);
 #ifdef INTERLEAVE_FLOOR
 /* Kept apart by thread when one takes over from another. */
 #define _Thread_local __attribute__((section("interleave_tls")))
+#define tls_model(model)
 
 /*
  * notifier.c knows threads by the address of a thread-local variable, which is the same for all
