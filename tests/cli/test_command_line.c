@@ -141,6 +141,11 @@ static void device_specifications_are_checked(void **state)
 	RUN(FAILED, "at most 65535", "--device", "display,width=65536");
 	RUN(FAILED, "display", "--device", "display,memory=1");
 	RUN(FAILED, "display", "--device", "display,memory=16777215T");
+	RUN(FAILED, "write on or off", "--device", "balloon,reporting=perhaps");
+	RUN(FAILED, "cannot remain", "--device", "balloon,size=1T");
+	RUN(FAILED, "did you mean 'size'", "--device", "balloon,sice=1");
+	RUN(FAILED, "one balloon at most", "--device", "balloon", "--device", "balloon");
+	RUN(0, "", "--device", "balloon,size=128M,reporting=off");
 	RUN(FAILED, "/nowhere/disk", "--device", "nvme,image=/nowhere/disk");
 	RUN(FAILED, "/nowhere/a,b=c,,d", "--device", "nvme,image=/nowhere/a,,b=c,,,,d");
 	RUN(FAILED, "/tmp", "--device", "nvme,image=/tmp");

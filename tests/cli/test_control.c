@@ -93,6 +93,29 @@ static void only_the_user_may_reach_it(void **state)
 	umask(before);
 }
 
+static void a_balloon_is_set(void **state)
+{
+	(void)state;
+	start_machine("one");
+	EXPECT(0, "\"resident_bytes\"", "status", "one");
+	EXPECT(FAILED, "this machine has no balloon", "balloon", "one", "100M");
+	quit_machine("one");
+	program_start(&machine, (const char *const[]){"run", "--kernel", kernel.path, "--name",
+						      "one", "--device", "balloon,size=256M",
+						      NULL});
+	program_wait_for_output(&machine, "up\n");
+	EXPECT(0, "\"target\":268435456,\"actual\":536870912", "status", "one");
+	EXPECT(0, "\"target\":134217728", "balloon", "one", "128M");
+	EXPECT(0, "\"target\":134217728", "status", "one");
+	EXPECT(FAILED, "does not have so much memory", "balloon", "one", "513M");
+	EXPECT(0, "\"target\":134217728", "status", "one");
+	EXPECT(USAGE, "not a size", "balloon", "one", "much");
+	EXPECT(USAGE, "usage", "balloon", "one");
+	EXPECT(0, "usage", "balloon", "--help");
+	quit_machine("one");
+	EXPECT(FAILED, "no machine named one", "balloon", "one", "1M");
+}
+
 static void machines_are_listed_paused_and_resumed(void **state)
 {
 	static struct program ps;
@@ -268,6 +291,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_the_user_may_reach_it),
+		cmocka_unit_test(a_balloon_is_set),
 		cmocka_unit_test(machines_are_listed_paused_and_resumed),
 		cmocka_unit_test(paused_machines_end),
 		cmocka_unit_test(names_are_checked_and_not_taken_twice),
