@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/control.h"
@@ -68,6 +69,16 @@ static const char *argument_of(const char *request, const char *what)
 									 : NULL;
 }
 
+/* Joins it. One that has just answered its client may need a moment to end. */
+static bool has_ended(pthread_t thread)
+{
+	struct timespec limit;
+
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec++;
+	return !pthread_timedjoin_np(thread, NULL, &limit);
+}
+
 /* Return: NULL if the reply comes from elsewhere. */
 static struct json_object *snapshot(struct control *c, const char *path, bool copy, int fd)
 {
@@ -75,7 +86,7 @@ static struct json_object *snapshot(struct control *c, const char *path, bool co
 
 	if (*path != '/' || strlen(path) >= PATH_MAX)
 		return refuse("a snapshot needs an absolute path");
-	if (c->snapshot_started && pthread_tryjoin_np(c->snapshot_thread, NULL))
+	if (c->snapshot_started && !has_ended(c->snapshot_thread))
 		return refuse("another snapshot of this machine is being written");
 	rc = control_snapshot_start(c->vm, c->record, path, copy, fd, &c->snapshot_thread);
 	c->snapshot_started = !rc;
