@@ -18,8 +18,8 @@ struct vd_mmu_table *vd_mmu_table_create(const struct vd_env *env,
 	size_t bytes = count * sizeof(vd_mmu_entry);
 	struct vd_mmu_table *table;
 
-	table = vd_env_allocate(env, "mmu.table", table_bytes(level, count),
-				_Alignof(struct vd_mmu_table));
+	/* No two in a cache line: threads that fault in neighbouring tables write the counts. */
+	table = vd_env_allocate(env, "mmu.table", table_bytes(level, count), ALIGN_MIN);
 	if (!table)
 		return NULL;
 	/* Aligned to its size, which is what the formats ask of roots larger than a page. */
