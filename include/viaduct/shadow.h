@@ -202,8 +202,8 @@ int vd_shadow_walk_guarded(struct vd_shadow *shadow, const struct vd_shadow_root
  * vd_shadow_translate() - walk the guest's own table, and change nothing
  *
  * Permissions are not looked at. Never sleeps: for a caller that may hold host pointers.
- * Return: 0; -ENXIO, -EBADMSG, -EADDRNOTAVAIL as vd_shadow_fault(); -EAGAIN a table of the guest is
- *	being invalidated.
+ * Return: 0; -ENXIO, -EBADMSG, -EADDRNOTAVAIL as vd_shadow_fault(); -ENOENT without paging, an
+ *	address beyond the shadow's format; -EAGAIN a table of the guest is being invalidated.
  */
 int vd_shadow_translate(struct vd_shadow *shadow, const struct vd_shadow_root *root, vd_gva gva,
 			struct vd_shadow_access *what);
@@ -224,10 +224,10 @@ int vd_shadow_translate(struct vd_shadow *shadow, const struct vd_shadow_root *r
  *	-EADDRNOTAVAIL: a table of the guest does not lie in its RAM.
  *	-ESTALE: the root's table was stored to by somebody else, or its memory changed: put the
  *	root and get it again.
- *	-ENOENT no slot; -EREMOTE a trap slot: emulate; -EACCES store to a read-only slot, or
- *	execution of device memory; -EFAULT the host has nothing there; -EOPNOTSUPP the shadow's
- *	format cannot say what the guest's entry says; -EUCLEAN a watcher of the space keeps the
- *	page; -ENOSPC; -ENOMEM; -ESHUTDOWN.
+ *	-ENOENT no slot, or, without paging, an address beyond the shadow's format; -EREMOTE a trap
+ *	slot: emulate; -EACCES store to a read-only slot, or execution of device memory; -EFAULT the
+ *	host has nothing there; -EOPNOTSUPP the shadow's format cannot say what the guest's entry
+ *	says; -EUCLEAN a watcher of the space keeps the page; -ENOSPC; -ENOMEM; -ESHUTDOWN.
  */
 int vd_shadow_fault(struct vd_shadow *shadow, const struct vd_shadow_root *root, vd_gva gva,
 		    unsigned access, struct vd_shadow_access *what);

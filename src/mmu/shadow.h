@@ -213,6 +213,14 @@ static inline int shadow_guest_level(const struct vd_shadow *shadow,
 	return -1;
 }
 
+/* Whether the shadow can tell it from others: not all formats can, of a guest without paging. */
+static inline bool shadow_reaches(const struct vd_shadow *shadow,
+				  const struct vd_guest_format *format, uint64_t gva)
+{
+	return vd_guest_canonical(format, gva) &&
+	       (format->levels || gva >> shadow->format->input_bits == 0);
+}
+
 /* ---- shadow_page.c -------------------------------------------------------------------------- */
 
 /* No lock held: as many spare pages as the way to one address can need. Return: 0, -ENOMEM. */
@@ -303,7 +311,8 @@ struct guest_walk {
 };
 
 /*
- * No lock held. Return: 0; -ENXIO, -EBADMSG, -EADDRNOTAVAIL; -EAGAIN a table of the guest is being
+ * No lock held. Return: 0; -ENXIO, -EBADMSG, -EADDRNOTAVAIL; -ENOENT without paging, an address
+ * that the shadow's format cannot tell from others; -EAGAIN a table of the guest is being
  * invalidated: @walk->gpa is the address to wait for.
  */
 int shadow_guest_walk(struct vd_shadow *shadow, const struct vd_guest_format *format,

@@ -28,7 +28,7 @@ int vd_shadow_walk_guarded(struct vd_shadow *shadow, const struct vd_shadow_root
 
 	/* What the entries allow counts here: a store that they do not is not done through them. */
 	access &= ~VD_SHADOW_NO_WP;
-	if (!vd_guest_canonical(guest, gva.value))
+	if (!shadow_reaches(shadow, guest, gva.value))
 		return -ENOENT;
 	for (;;) {
 		vd_mmu_entry *slot = &table[vd_mmu_format_index(format, level, gva.value)];
@@ -135,8 +135,8 @@ int shadow_guest_walk(struct vd_shadow *shadow, const struct vd_guest_format *fo
 	int ret;
 
 	walk->gpa = gva;
-	if (!vd_guest_canonical(format, gva))
-		return -ENXIO;
+	if (!shadow_reaches(shadow, format, gva))
+		return format->levels ? -ENXIO : -ENOENT;
 	walk->seq = vd_notifier_begin(shadow->notifier);
 	if (!format->levels) {
 		walk->leaf = (struct vd_guest_entry){VD_MMU_LEAF, 0, VD_GUEST_ACCESS_ALL, true,

@@ -67,6 +67,29 @@ static void roots_are_found_again(void **state)
 	shadow_close(&s);
 }
 
+/* An address that the shadow's format cuts must not be taken for what is left of it. */
+static void without_paging_nothing_lies_beyond_the_format(void **state)
+{
+	const uint64_t beyond = GUEST_RAM + (UINT64_C(1) << 39);
+	struct vd_shadow_root *bare;
+	struct shadowed s;
+
+	(void)state;
+	shadow_open(&s, sv39, &vd_mmu_format_sv39, 0, false);
+	assert_int_equal(vd_shadow_root_get(s.shadow, &vd_guest_format_bare, (vd_gpa){0}, &bare),
+			 0);
+	assert_int_equal(vd_shadow_fault(s.shadow, bare, (vd_gva){GUEST_RAM}, VD_READ, NULL), 0);
+	assert_int_equal(shadow_walk(&s, bare, GUEST_RAM, VD_READ, NULL), 0);
+	assert_int_equal(shadow_walk(&s, bare, beyond, VD_READ, NULL), -ENOENT);
+	fixture_slot(&s.f, beyond, PAGE, s.ram, PAGE, false);
+	assert_int_equal(vd_shadow_fault(s.shadow, bare, (vd_gva){beyond}, VD_READ, NULL),
+			 -ENOENT);
+	assert_int_equal(vd_shadow_fault(s.shadow, bare, (vd_gva){UINT64_C(1) << 60}, VD_READ,
+					 NULL), -ENOENT);
+	vd_shadow_root_put(s.shadow, bare);
+	shadow_close(&s);
+}
+
 static void roots_in_use_are_never_recycled(void **state)
 {
 	struct vd_shadow_root *roots[VD_SHADOW_PAGES_MIN];
@@ -154,6 +177,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bad_configurations_are_told_apart),
 		cmocka_unit_test(roots_are_found_again),
+		cmocka_unit_test(without_paging_nothing_lies_beyond_the_format),
 		cmocka_unit_test(roots_in_use_are_never_recycled),
 		cmocka_unit_test(failing_allocations_change_nothing),
 		cmocka_unit_test(a_space_that_dies_ends_it),
