@@ -87,6 +87,54 @@ static void every_kind_of_store_reaches_the_table(void **state)
 	rig_close(&rig);
 }
 
+/*
+ * A store to a table by way of a large page: where it leads is remembered by small pages, and all of
+ * them go when the guest flushes any address of the large one.
+ */
+static void a_flush_of_a_large_page_is_one_of_its_tables(void **state)
+{
+	const uint64_t large = UINT64_C(0x40600000), above_va = UINT64_C(0x40800000);
+	uint64_t entry, above, offset;
+	struct vd_hart *hart;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, &(struct rig_setup){.flags = VD_HART_CHECK_TLB});
+	hart = start(&rig);
+	entry = rig_map(&rig, VA + RIG_PAGE, RIG_DATA, 0, LEAF) - 8;
+	above = rig_map(&rig, large, RIG_RAM, 1, LEAF);
+	rig_map(&rig, above_va, above & ~(RIG_PAGE - 1), 0, LEAF);
+	offset = entry - RIG_RAM;
+	vd_hart_set_x(hart, 11, large);
+	vd_hart_set_x(hart, 12, large + offset);
+	vd_hart_set_x(hart, 15, pte(FAR));
+	vd_hart_set_x(hart, 16, above_va | (above & (RIG_PAGE - 1)));
+	/* All tables are shadowed before the first store: to make a shadow may flush the hart. */
+	RIG_LOAD(&rig, RIG_CODE, LD(20, 10, 0), LD(21, 16, 0), SD(13, 12, 0), SD(15, 16, 0),
+		 SFENCE_VMA(11), SD(14, 12, 0), END);
+	rig_run(&rig, 0);
+	rig_expect_no_trap(&rig, 0);
+	assert_true(table_stores(hart) >= 2);
+	assert_int_equal(rig_read64(&rig, entry), pte(OTHER));
+	assert_int_equal(rig_read64(&rig, FAR + offset), pte(RIG_DATA));
+	rig_close(&rig);
+}
+
+static void without_paging_far_addresses_are_access_faults(void **state)
+{
+	struct vd_hart *hart;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, &(struct rig_setup){0});
+	RIG_LOAD(&rig, RIG_CODE, LD(11, 10, 0), END);
+	hart = rig_start(&rig, 0, RIG_CODE, RIG_SUPERVISOR);
+	vd_hart_set_x(hart, 10, UINT64_C(1) << 60);
+	rig_run(&rig, 0);
+	rig_expect_trap(&rig, 0, LOAD_ACCESS, UINT64_C(1) << 60, RIG_CODE);
+	rig_close(&rig);
+}
+
 /* The leaf of the Sv57 shadow for a hart without paging. */
 static uint64_t *leaf_of(struct rig *rig, struct vd_shadow_root *root, uint64_t gpa)
 {
@@ -137,6 +185,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_kind_of_store_reaches_the_table),
+		cmocka_unit_test(a_flush_of_a_large_page_is_one_of_its_tables),
+		cmocka_unit_test(without_paging_far_addresses_are_access_faults),
 		cmocka_unit_test(a_leaf_that_lies_is_found_by_the_check),
 	};
 

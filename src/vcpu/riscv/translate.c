@@ -190,7 +190,6 @@ static void fill(struct vd_hart *h, uint64_t va, unsigned access, const struct w
 	uint64_t addend = (uint64_t)(uintptr_t)host - va;
 
 	h->stats.tlb_fills++;
-	vd_tlb_note_superpage(h, va, r->level);
 	if (!host) {
 		struct mmio_tlb_entry *m = &h->data->mmio[index % MMIO_TLB_ENTRIES];
 
@@ -246,6 +245,7 @@ enum cause vd_translate(struct vd_hart *h, uint64_t va, unsigned access, struct 
 	if (cause != CAUSE_NONE)
 		return cause;
 	t->gpa = r.gpa;
+	vd_tlb_note_superpage(h, va, r.level); /* of tables as well, which shadow.c remembers */
 	if (h->config.shadow && t->emulate)
 		return CAUSE_NONE;
 	fill(h, va, access, &r, t->host);
