@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -76,6 +77,37 @@ static int write_failed(const struct snapshot_writer *writer, int code, struct v
 			    strerror(-code));
 }
 
+/*
+ * What a writer that died has left is used again; what another one is writing is not: it is locked,
+ * until it has got its name or is removed. Return: 0, -errno.
+ */
+static int open_partial(struct snapshot_writer *writer)
+{
+	struct stat ours, there;
+	int rc;
+
+	/* A guest's memory is nobody else's business. */
+	writer->fd = open(writer->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+			  0600);
+	if (writer->fd < 0)
+		return -errno;
+	if (flock(writer->fd, LOCK_EX | LOCK_NB))
+		rc = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	else if (fstat(writer->fd, &ours) || lstat(writer->partial, &there))
+		rc = -EBUSY;
+	else if (!S_ISREG(ours.st_mode))
+		rc = -EEXIST;
+	else if (ours.st_ino != there.st_ino || ours.st_dev != there.st_dev)
+		rc = -EBUSY; /* it has got its name meanwhile */
+	else
+		rc = fchmod(writer->fd, 0600) ? -errno : 0;
+	if (!rc)
+		return 0;
+	close(writer->fd); /* and not removed: it is somebody else's */
+	writer->fd = -1;
+	return rc;
+}
+
 int snapshot_writer_open(struct snapshot_writer *writer, const struct vd_env *env,
 			 const char *path, uint64_t memory, struct vd_error *error)
 {
@@ -91,13 +123,15 @@ int snapshot_writer_open(struct snapshot_writer *writer, const struct vd_env *en
 	/* A rename would replace a device or a pipe by a file. */
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
 		return vd_error_set(error, -EINVAL, "%s is not a regular file", path);
-	/* A guest's memory is nobody else's business. */
-	writer->fd = open(writer->partial, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-			  0600);
-	if (writer->fd < 0)
-		return write_failed(writer, -errno, error);
+	rc = open_partial(writer);
+	if (rc == -EBUSY)
+		return vd_error_set(error, rc, "another snapshot is being written to %s", path);
+	if (rc)
+		return vd_error_set(error, rc, "cannot write %s: %s", writer->partial,
+				    strerror(-rc));
 	rc = vd_env_inject(env, "snapshot.file");
-	if (!rc && ftruncate(writer->fd, (off_t)(SNAPSHOT_PAGE + memory)))
+	if (!rc && (ftruncate(writer->fd, 0) ||
+		    ftruncate(writer->fd, (off_t)(SNAPSHOT_PAGE + memory))))
 		rc = -errno;
 	if (!rc)
 		return 0;
@@ -196,9 +230,9 @@ void snapshot_writer_close(struct snapshot_writer *writer)
 {
 	if (writer->fd < 0)
 		return;
+	unlink(writer->partial); /* while it is locked */
 	close(writer->fd);
 	writer->fd = -1;
-	unlink(writer->partial);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -245,16 +279,17 @@ static int read_header(struct vd_snapshot *s, uint64_t *words, struct vd_error *
 	return check_header(s, words, snapshot_checksum(bytes, HEADER_SUM * 8), error);
 }
 
-static int read_part(struct vd_snapshot *s, const uint64_t *entry, uint64_t table_at,
+/* One section behind the other, so that no byte of the file is read, or stored, twice. */
+static int read_part(struct vd_snapshot *s, const uint64_t *entry, uint64_t *at, uint64_t table_at,
 		     struct vd_error *error)
 {
 	struct snapshot_part *part = &s->parts[s->count];
-	uint64_t offset = entry[ENTRY_OFFSET], length = entry[ENTRY_LENGTH];
+	uint64_t offset = *at, length = entry[ENTRY_LENGTH];
 	uint8_t *data;
 
 	if (entry[ENTRY_TYPE] < SNAPSHOT_CONFIG || entry[ENTRY_TYPE] > SNAPSHOT_INDEX ||
-	    entry[ENTRY_NUMBER] >= DEVICES_MAX || offset < SNAPSHOT_PAGE + s->memory ||
-	    offset > table_at || length > table_at - offset ||
+	    entry[ENTRY_NUMBER] >= DEVICES_MAX || entry[ENTRY_OFFSET] != offset ||
+	    length > table_at - offset ||
 	    length > SNAPSHOT_SECTION_BYTES_MAX ||
 	    snapshot_part(s, (enum snapshot_section)entry[ENTRY_TYPE],
 			  (unsigned)entry[ENTRY_NUMBER]).data)
@@ -269,6 +304,7 @@ static int read_part(struct vd_snapshot *s, const uint64_t *entry, uint64_t tabl
 		.stream = {.data = data, .length = length},
 	};
 	s->count++;
+	*at += length;
 	if (snapshot_read_at(s->fd, data, length, offset))
 		return bad(s, error, "it cannot be read");
 	if (snapshot_checksum(data, length) != entry[ENTRY_SUM])
@@ -280,6 +316,7 @@ static int read_parts(struct vd_snapshot *s, const uint64_t *header, struct vd_e
 {
 	uint8_t bytes[SNAPSHOT_SECTIONS_MAX * ENTRY_WORDS * 8];
 	struct vd_stream table = {.data = bytes, .length = s->size - header[HEADER_TABLE]};
+	uint64_t at = SNAPSHOT_PAGE + s->memory;
 	int rc = snapshot_read_at(s->fd, bytes, table.length, header[HEADER_TABLE]);
 
 	if (rc || snapshot_checksum(bytes, table.length) != header[HEADER_TABLE_SUM])
@@ -288,7 +325,7 @@ static int read_parts(struct vd_snapshot *s, const uint64_t *header, struct vd_e
 		uint64_t entry[ENTRY_WORDS];
 
 		get_words(&table, entry, ENTRY_WORDS);
-		rc = read_part(s, entry, header[HEADER_TABLE], error);
+		rc = read_part(s, entry, &at, header[HEADER_TABLE], error);
 	}
 	return rc;
 }

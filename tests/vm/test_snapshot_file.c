@@ -141,6 +141,58 @@ static void no_word_of_the_header_is_believed(void **state)
 	sample_close(&s);
 }
 
+/* Two sections that are the same bytes: a small file would fill a large memory. */
+static void sections_do_not_overlap(void **state)
+{
+	uint64_t count, at, offset, sum;
+	struct vd_error error;
+	struct sample s;
+	uint8_t *table;
+
+	(void)state;
+	sample_open(&s);
+	memcpy(&at, s.header + 40, 8);
+	memcpy(&count, s.header + 48, 8);
+	table = s.tail + (at - 4096 - RIG_MEMORY);
+	memcpy(&offset, table + 16, 8);
+	memcpy(table + 40 + 16, &offset, 8);
+	memcpy(table + 40 + 24, table + 24, 16);
+	sum = snapshot_checksum(table, count * 40);
+	memcpy(s.header + 56, &sum, 8);
+	sum = snapshot_checksum(s.header, SUM_AT);
+	memcpy(s.header + SUM_AT, &sum, 8);
+	assert_int_equal(try_open(s.header, HEADER, s.tail, s.tail_length, &error), -EINVAL);
+	assert_non_null(strstr(error.text, "table of sections"));
+	sample_close(&s);
+}
+
+/* Two machines, one name: neither gets the other's memory. */
+static void one_file_has_one_writer(void **state)
+{
+	struct snapshot_writer first, second;
+	struct vd_error error = {.text = ""};
+	struct place place;
+
+	(void)state;
+	place_open(&place);
+	assert_int_equal(snapshot_writer_open(&first, vd_env_hosted(), place.path, RIG_MEMORY,
+					      &error), 0);
+	assert_int_equal(snapshot_writer_open(&second, vd_env_hosted(), place.path, RIG_MEMORY,
+					      &error), -EBUSY);
+	assert_int_equal(access(place.partial, F_OK), 0);
+	snapshot_writer_close(&first);
+	assert_int_equal(access(place.partial, F_OK), -1);
+	assert_int_equal(snapshot_writer_open(&second, vd_env_hosted(), place.path, RIG_MEMORY,
+					      &error), 0);
+	snapshot_writer_close(&second);
+	/* What is in the way and no file stays. */
+	assert_int_equal(mkfifo(place.partial, 0600), 0);
+	assert_int_equal(snapshot_writer_open(&first, vd_env_hosted(), place.path, RIG_MEMORY,
+					      &error), -EEXIST);
+	assert_int_equal(unlink(place.partial), 0);
+	place_close(&place);
+}
+
 static void a_damaged_page_is_found(void **state)
 {
 	struct vd_error error;
@@ -256,6 +308,8 @@ int main(void)
 		cmocka_unit_test(cut_off_anywhere_it_is_refused),
 		cmocka_unit_test(any_changed_byte_is_found),
 		cmocka_unit_test(no_word_of_the_header_is_believed),
+		cmocka_unit_test(sections_do_not_overlap),
+		cmocka_unit_test(one_file_has_one_writer),
 		cmocka_unit_test(a_damaged_page_is_found),
 		cmocka_unit_test(another_machine_is_refused),
 		cmocka_unit_test_teardown(made_up_sections_do_no_harm, test_seed_print),
