@@ -395,6 +395,9 @@ int foreign_start(struct vd_foreign *foreign)
 	alive_init(foreign);
 	/* handlers of the program may do what these threads must not */
 	sigfillset(&all);
+	/* but a listener may touch memory that is gone: blocked, that would end the process */
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	result = start_thread(foreign, "host.monitor", &foreign->monitor, monitor_thread);
 	if (!result) {

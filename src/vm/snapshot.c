@@ -194,6 +194,12 @@ static int copy(struct taking *t, struct vd_error *error)
 		rc = other;
 	if (rc == -ECANCELED)
 		return vd_error_set(error, rc, "the snapshot was given up");
+	if (rc == -EFAULT)
+		return vd_error_set(error, rc, "some of the guest's memory was unmapped by other "
+				    "code: a snapshot cannot hold it");
+	if (rc == -ETIMEDOUT)
+		return vd_error_set(error, rc, "other code changes the guest's memory and cannot "
+				    "wait until a snapshot has saved it; the guest goes on");
 	if (rc)
 		return vd_error_set(error, rc,
 				    "cannot write the snapshot %s: %s; the guest goes on",

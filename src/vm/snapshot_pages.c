@@ -16,6 +16,12 @@
 /* Pages that are copied at once. */
 #define RUN_PAGES 64u
 
+/*
+ * How long a change of memory is held up: a third of what the detector of changes to foreign memory
+ * waits before it gives all of it up (vd_foreign_config.limit_ms).
+ */
+#define PATIENCE_NS UINT64_C(20000000000)
+
 enum page_state { PAGE_UNSAVED, PAGE_CLAIMED, PAGE_EMPTY, PAGE_STORED };
 
 /*
@@ -89,8 +95,11 @@ static void settle(struct snapshot_pages *p, uint64_t first, uint64_t count,
 static int copy_out(struct snapshot_pages *p, uint64_t first, uint64_t count, uint8_t *buffer)
 {
 	uint64_t offset = first * SNAPSHOT_PAGE, length = count * SNAPSHOT_PAGE;
+	struct vd_host_guard guard = {.hits = 0};
 	int rc = 0;
 
+	/* Other code may have unmapped private memory, of which we hear afterwards. */
+	vd_host_guard_enter(&guard);
 	p->env->read_enter(p->env);
 	while (length && !rc) {
 		struct vd_host_page page;
@@ -106,7 +115,8 @@ static int copy_out(struct snapshot_pages *p, uint64_t first, uint64_t count, ui
 		length -= run;
 	}
 	p->env->read_leave(p->env);
-	return rc;
+	vd_host_guard_leave(&guard);
+	return rc || !atomic_load_explicit(&guard.hits, memory_order_relaxed) ? rc : -EFAULT;
 }
 
 static void note_failure(struct snapshot_pages *p, int rc)
@@ -220,9 +230,8 @@ static int save_range(struct snapshot_pages *p, uint64_t page, uint64_t end, uin
 			uint64_t saved = save_run(p, page, stop, buffer, RUN_PAGES);
 
 			page += saved ? saved : 1;
-			if (progress)
-				rc = progress(context, atomic_load(&p->done) * SNAPSHOT_PAGE,
-					      p->count * SNAPSHOT_PAGE);
+			rc = progress(context, atomic_load(&p->done) * SNAPSHOT_PAGE,
+				      p->count * SNAPSHOT_PAGE);
 		}
 	}
 	return rc;
@@ -253,6 +262,19 @@ static bool saved(const struct snapshot_pages *p, uint64_t page, uint64_t end)
 	return true;
 }
 
+struct patience {
+	const struct vd_env *env;
+	uint64_t until;
+};
+
+static int has_patience(void *context, uint64_t done, uint64_t total)
+{
+	const struct patience *patience = context;
+
+	(void)done, (void)total;
+	return patience->env->clock_ns(patience->env) < patience->until ? 0 : -ETIMEDOUT;
+}
+
 /*
  * Memory is about to change without a store: it goes, or comes to lie elsewhere. A range of the
  * guest's RAM lies in one slot.
@@ -261,6 +283,7 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 {
 	struct snapshot_pages *p = (struct snapshot_pages *)((char *)listener -
 				offsetof(struct snapshot_pages, listener));
+	struct patience patience = {p->env, p->env->clock_ns(p->env) + PATIENCE_NS};
 	uint64_t page, end;
 	uint8_t *buffer;
 
@@ -280,7 +303,8 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 		note_failure(p, -ENOMEM);
 		return 0;
 	}
-	save_range(p, page, end, buffer, NULL, NULL);
+	/* Here as well, and it is the snapshot that is lost if it takes too long. */
+	note_failure(p, save_range(p, page, end, buffer, has_patience, &patience));
 	for (; page < end; page++)
 		wait_for_page(p, page);
 	p->env->release(p->env, buffer, RUN_PAGES * SNAPSHOT_PAGE);
@@ -328,14 +352,15 @@ void snapshot_pages_arm(struct snapshot_pages *p)
 	uint64_t memory = p->count * SNAPSHOT_PAGE;
 	uint64_t low = memory < RAM_LOW_MAX ? memory : RAM_LOW_MAX;
 
+	/* First: a page that a change saves before it is watched would be watched to the end. */
+	vd_mem_watch_set(&p->watch, (vd_gpa){VD_BOARD_RAM}, low);
+	vd_mem_watch_set(&p->watch, (vd_gpa){RAM_HIGH}, memory - low);
 	/*
 	 * Changes of memory that were let pass belong to before, and are waited for; those that
 	 * begin from here on find their pages unsaved.
 	 */
 	atomic_store(&p->armed, true);
 	vd_notifier_wait(vd_mem_notifier(p->vm->mem), 0, UINT64_MAX);
-	vd_mem_watch_set(&p->watch, (vd_gpa){VD_BOARD_RAM}, low);
-	vd_mem_watch_set(&p->watch, (vd_gpa){RAM_HIGH}, memory - low);
 	vd_mem_write_protect(p->vm->mem, (vd_gpa){VD_BOARD_RAM}, low);
 	vd_mem_write_protect(p->vm->mem, (vd_gpa){RAM_HIGH}, memory - low);
 }

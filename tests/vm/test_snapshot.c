@@ -2,6 +2,8 @@
 /* Snapshots of machines that run, and machines that go on from them. */
 #include "snapshot_rig.h"
 
+#include <sys/mman.h>
+
 static void assert_one_moment(const char *path)
 {
 	uint64_t near = file_read64(path, RIG_DATA), far = file_read64(path, FAR);
@@ -409,6 +411,95 @@ static void the_program_has_its_say(void **state)
 	place_close(&place);
 }
 
+/* ---- memory that other code changes meanwhile ---- */
+
+/* A clock that runs fast from a moment on: a second whenever it is looked at. */
+static _Atomic uint64_t clock_jumps, clock_ahead;
+
+static uint64_t jumping_clock(const struct vd_env *env)
+{
+	uint64_t jump = atomic_load(&clock_jumps);
+
+	return vd_env_hosted()->clock_ns(env) + atomic_fetch_add(&clock_ahead, jump) + jump;
+}
+
+static int move_all_slowly(void *context, uint64_t done, uint64_t total)
+{
+	struct machine *m = context;
+
+	(void)done, (void)total;
+	if (!atomic_load(&clock_ahead)) {
+		atomic_store(&clock_jumps, 1000000000);
+		assert_int_equal(vd_host_object_move(vd_vm_ram(m->vm), 0, RIG_MEMORY, true), 0);
+		atomic_store(&clock_jumps, 0);
+	}
+	return 0;
+}
+
+static void a_change_waits_only_so_long(void **state)
+{
+	const struct vd_vm_snapshot_ops ops = {.progress = move_all_slowly};
+	struct vd_env env = *vd_env_hosted();
+	struct vd_vm_snapshot_result result;
+	struct vd_error error;
+	struct machine m;
+	struct place place;
+
+	(void)state;
+	place_open(&place);
+	env.clock_ns = jumping_clock;
+	machine_create(&m, lockstep_kernel, 1, &env);
+	for (uint64_t at = RIG_MIB; at < RIG_MEMORY; at += RIG_MIB)
+		rig_write64(m.vm, VD_BOARD_RAM + at, at);
+	assert_int_equal(vd_vm_snapshot(m.vm, place.path, &ops, &m, &result, &error), -ETIMEDOUT);
+	assert_non_null(strstr(error.text, "the guest goes on"));
+	machine_close(&m);
+	vd_env_hosted_drain();
+	place_close(&place);
+}
+
+static int unmap_a_page(void *context, uint64_t done, uint64_t total)
+{
+	char **page = context;
+
+	(void)done, (void)total;
+	if (*page)
+		assert_int_equal(munmap(*page, 4096), 0);
+	*page = NULL;
+	return 0;
+}
+
+static void memory_that_is_unmapped_ends_the_snapshot_alone(void **state)
+{
+	const struct vd_vm_snapshot_ops ops = {.progress = unmap_a_page};
+	struct vd_vm_config config;
+	struct vd_vm_snapshot_result result;
+	struct vd_host_page page;
+	struct vd_error error;
+	struct rig_file kernel;
+	struct place place;
+	struct vd_vm *vm;
+	char *address;
+
+	(void)state;
+	if (vd_host_guard_install(&error))
+		skip();
+	place_open(&place);
+	lockstep_kernel(&kernel);
+	rig_config(&config, &kernel);
+	config.memory_kind = VD_VM_MEMORY_PRIVATE;
+	assert_int_equal(vd_vm_create(&config, &vm, &error), 0);
+	rig_file_remove(&kernel);
+	rig_write64(vm, VD_BOARD_RAM + 48 * RIG_MIB, 1);
+	assert_int_equal(vd_host_object_lookup(vd_vm_ram(vm), 48 * RIG_MIB, VD_READ, &page), 0);
+	address = vd_host_pointer(vd_host_window_base(vd_vm_host(vm)), page.pfn, 12);
+	assert_int_equal(vd_vm_snapshot(vm, place.path, &ops, &address, &result, &error), -EFAULT);
+	assert_non_null(strstr(error.text, "unmapped by other code"));
+	vd_vm_destroy(vm);
+	vd_host_guard_uninstall();
+	place_close(&place);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -422,6 +513,8 @@ int main(void)
 		cmocka_unit_test(failures_leave_guest_and_file_alone),
 		cmocka_unit_test(places_that_cannot_be),
 		cmocka_unit_test(the_program_has_its_say),
+		cmocka_unit_test(a_change_waits_only_so_long),
+		cmocka_unit_test(memory_that_is_unmapped_ends_the_snapshot_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
