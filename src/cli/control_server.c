@@ -21,7 +21,8 @@
 #include "cli/map.h"
 #include "cli/snapshot.h"
 
-#define CLIENT_SECONDS 2
+#define CLIENT_SECONDS 2 /* for the request, and for a snapshot's lines one by one */
+#define REPLY_SECONDS 10 /* for all of the reply */
 #define REQUEST_MAX (PATH_MAX + 64u)
 
 struct control {
@@ -122,15 +123,58 @@ static struct json_object *answer(struct control *c, const char *request, int fd
 	return status(c);
 }
 
-/* All of it, unless the client goes or reads nothing for too long. */
-static void reply(int fd, const char *text, size_t length)
+static uint64_t in_seconds(unsigned seconds)
+{
+	return vd_env_hosted()->clock_ns(vd_env_hosted()) + seconds * UINT64_C(1000000000);
+}
+
+/* Whether the client is ready before @until, however often it was so for a byte. */
+static bool is_ready(int fd, short events, uint64_t until)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = events};
+	uint64_t now;
+	int rc;
+
+	do {
+		now = in_seconds(0);
+		rc = now < until ? poll(&poll_fd, 1, (int)((until - now) / 1000000u) + 1) : 0;
+	} while (rc < 0 && errno == EINTR);
+	return rc > 0;
+}
+
+/* All of it, unless the client goes or takes too long. */
+static void reply(int fd, const char *text, size_t length, uint64_t until)
 {
 	ssize_t n;
 
-	while (length && (n = send(fd, text, length, MSG_NOSIGNAL)) > 0) {
-		text += n;
-		length -= (size_t)n;
+	while (length && is_ready(fd, POLLOUT, until)) {
+		n = send(fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno != EAGAIN)
+			return;
+		if (n > 0) {
+			text += n;
+			length -= (size_t)n;
+		}
 	}
+}
+
+/* One line, without its end. Return: whether there is one. */
+static bool read_request(int fd, char request[REQUEST_MAX])
+{
+	uint64_t until = in_seconds(CLIENT_SECONDS);
+	size_t length = 0;
+
+	while (length < REQUEST_MAX - 1 && !memchr(request, '\n', length)) {
+		ssize_t got = is_ready(fd, POLLIN, until)
+			? recv(fd, request + length, REQUEST_MAX - 1 - length, 0) : 0;
+
+		if (got <= 0)
+			return false;
+		length += (size_t)got;
+	}
+	request[length] = '\0';
+	request[strcspn(request, "\r\n")] = '\0';
+	return true;
 }
 
 static void serve(struct control *c, int fd)
@@ -139,27 +183,19 @@ static void serve(struct control *c, int fd)
 	char request[REQUEST_MAX];
 	struct json_object *o;
 	const char *text;
-	size_t length = 0;
+	uint64_t until;
+	size_t length;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	while (length < sizeof(request) - 1) {
-		ssize_t got = recv(fd, request + length, sizeof(request) - 1 - length, 0);
-
-		if (got <= 0)
-			return;
-		length += (size_t)got;
-		if (memchr(request, '\n', length))
-			break;
-	}
-	request[length] = '\0';
-	request[strcspn(request, "\r\n")] = '\0';
+	if (!read_request(fd, request))
+		return;
 	o = answer(c, request, fd);
 	if (!o)
 		return;
 	text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN, &length);
-	reply(fd, text, length);
-	reply(fd, "\n", 1);
+	until = in_seconds(REPLY_SECONDS);
+	reply(fd, text, length, until);
+	reply(fd, "\n", 1, until);
 	json_object_put(o);
 }
 

@@ -287,6 +287,24 @@ static void garbage_is_answered_or_dropped(void **state)
 	quit_machine("one");
 }
 
+/* One that sends a byte whenever it may: its time ends all the same, and others get theirs. */
+static void slow_clients_do_not_hold_others_up(void **state)
+{
+	int fd;
+
+	(void)state;
+	start_machine("one");
+	fd = connect_to("one");
+	for (unsigned i = 0; i < 40; i++) {
+		if (send(fd, "x", 1, MSG_NOSIGNAL) != 1)
+			break;
+		usleep(100000);
+	}
+	assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), -1);
+	close(fd);
+	quit_machine("one");
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +317,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_file_in_the_way_is_kept),
 		cmocka_unit_test(directories_of_others_are_refused),
 		cmocka_unit_test(garbage_is_answered_or_dropped),
+		cmocka_unit_test(slow_clients_do_not_hold_others_up),
 	};
 
 	if (argc != 2)
