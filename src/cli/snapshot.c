@@ -138,6 +138,22 @@ static int progress(void *context, uint64_t done, uint64_t total)
 	return t->report(t->context, done, total);
 }
 
+/* The snapshot would take the place of a disk, which would be lost when the machine ends. */
+static int check_place(const struct taking *t, struct vd_error *error)
+{
+	const struct run_record *record = t->record;
+	struct stat st;
+
+	if (stat(t->path, &st))
+		return 0;
+	for (unsigned i = 0; i < record->options->device_count; i++)
+		if (*record->images[i].path && st.st_ino == record->images[i].inode &&
+		    st.st_dev == record->images[i].device)
+			return vd_error_set(error, -EBUSY, "%s is a disk image of this machine",
+					    t->path);
+	return 0;
+}
+
 static int name_images(struct taking *t, struct vd_error *error)
 {
 	const struct run_record *record = t->record;
@@ -227,6 +243,18 @@ static struct json_object *parse_program(const struct vd_snapshot_info *info)
 	return NULL;
 }
 
+/* A name as name_images() makes them for this snapshot; nobody else's file is to be removed. */
+static bool is_copy_of(const char *path, const char *name)
+{
+	size_t length = strlen(base_name(path));
+	unsigned device;
+	int end = 0;
+
+	return !strncmp(name, base_name(path), length) &&
+	       sscanf(name + length, ".disk%2u-%n", &device, &end) == 1 && end &&
+	       strspn(name + length + end, "0123456789abcdef") == 8 && !name[length + end + 8];
+}
+
 /* Copies that belong to a snapshot whose place another one has taken. */
 static void remove_copies(const char *path, struct json_object *program)
 {
@@ -237,8 +265,7 @@ static void remove_copies(const char *path, struct json_object *program)
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
 		if (json_object_object_get_ex(json_object_array_get_idx(list, i), "image", &o) &&
-		    read_image(o, &image) && *image.copy &&
-		    !strncmp(image.copy, base_name(path), strlen(base_name(path))))
+		    read_image(o, &image) && is_copy_of(path, image.copy))
 			remove_copy(path, image.copy);
 }
 
@@ -268,7 +295,9 @@ int snapshot_take(struct vd_vm *vm, struct run_record *record, const char *path,
 	*t = (struct taking){.record = record, .path = path, .copy = copy, .report = report,
 			     .context = context};
 	old = read_old(vd_env_hosted(), path);
-	rc = name_images(t, error);
+	rc = check_place(t, error);
+	if (!rc)
+		rc = name_images(t, error);
 	if (!rc)
 		rc = vd_vm_snapshot(vm, path, &ops, t, result, error);
 	for (unsigned i = 0; i < record->options->device_count; i++) {
@@ -328,6 +357,9 @@ static int restore_device(const struct run_options *options, struct json_object 
 			return rc;
 		*device = run_device_with_image(spec, image.path, false);
 	} else {
+		/* An image that is opened is one that was looked at. */
+		if (run_device_image(spec, &image, NULL) || *image.path)
+			return bad(options, error, "a disk image is not described");
 		*device = strdup(spec);
 	}
 	return *device ? 0 : vd_error_set(error, -ENOMEM, "out of memory");

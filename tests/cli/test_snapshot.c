@@ -8,6 +8,7 @@
 #include "program.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,7 @@ static void an_image_that_was_written_is_refused(void **state)
 	start_machine("");
 	EXPECT(FAILED, "/nowhere", "snapshot", "one", "/nowhere/file");
 	EXPECT(FAILED, "not a regular file", "snapshot", "one", "/dev/null");
+	EXPECT(FAILED, "disk image of this machine", "snapshot", "one", image);
 	EXPECT(0, "the guest stood for", "snapshot", "one", file);
 	EXPECT(0, "\"pause_ms\":", "snapshot", "--json", "one", file);
 	EXPECT(FAILED, "in use", "run", "--restore", file);
@@ -176,6 +178,89 @@ static void a_copy_stays_good(void **state)
 	remove_files();
 }
 
+/* ---- files that somebody made up ---- */
+
+static uint32_t crc32_of(const uint8_t *data, size_t length)
+{
+	uint32_t crc = ~0u;
+
+	while (length--) {
+		crc ^= *data++;
+		for (unsigned i = 0; i < 8; i++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+	}
+	return ~crc;
+}
+
+/* Other words, as long, in what the program said of itself, and all checksums to match. */
+static void forge(const char *from, const char *to)
+{
+	uint64_t header[9], entry[5], at;
+	static uint8_t text[4096], table[40 * 40];
+	int fd = open(file, O_RDWR);
+	uint8_t *found = NULL;
+
+	assert_int_equal(strlen(from), strlen(to));
+	assert_int_equal(pread(fd, header, sizeof(header), 0), sizeof(header));
+	assert_int_equal(pread(fd, table, header[6] * 40, (off_t)header[5]), header[6] * 40);
+	for (at = 0; at < header[6] * 40; at += 40) {
+		memcpy(entry, table + at, sizeof(entry));
+		if (entry[0] == 2)
+			break;
+	}
+	assert_int_equal(entry[0], 2);
+	assert_true(entry[3] < sizeof(text));
+	assert_int_equal(pread(fd, text, entry[3], (off_t)entry[2]), entry[3]);
+	found = memmem(text, entry[3], from, strlen(from));
+	assert_non_null(found);
+	memcpy(found, to, strlen(to));
+	entry[4] = crc32_of(text, entry[3]);
+	memcpy(table + at, entry, sizeof(entry));
+	header[7] = crc32_of(table, header[6] * 40);
+	header[8] = crc32_of((const uint8_t *)header, 64);
+	assert_int_equal(pwrite(fd, text, entry[3], (off_t)entry[2]), entry[3]);
+	assert_int_equal(pwrite(fd, table, header[6] * 40, (off_t)header[5]), header[6] * 40);
+	assert_int_equal(pwrite(fd, header, sizeof(header), 0), sizeof(header));
+	close(fd);
+}
+
+/* The copy under another name, with a dot instead of the dash. */
+static void rename_copy(void)
+{
+	DIR *dir = opendir(runtime);
+	struct dirent *entry;
+	char from[400], to[400];
+
+	while ((entry = readdir(dir))) {
+		if (strncmp(entry->d_name, "saved.disk0-", 12))
+			continue;
+		snprintf(from, sizeof(from), "%s/%s", runtime, entry->d_name);
+		snprintf(to, sizeof(to), "%s/saved.disk0.%s", runtime, entry->d_name + 12);
+		assert_int_equal(rename(from, to), 0);
+	}
+	closedir(dir);
+}
+
+/* An image that no time of last write vouches for; a copy that is somebody else's file. */
+static void a_forged_file_reaches_nobodys(void **state)
+{
+	(void)state;
+	make_image(65536);
+	start_machine("");
+	EXPECT(0, "the guest stood for", "snapshot", "one", file);
+	forge("\"image\":{", "\"imaga\":{");
+	EXPECT(FAILED, "a disk image is not described", "run", "--restore", file);
+	EXPECT(0, "the guest stood for", "snapshot", "--copy-image", "one", file);
+	assert_int_equal(count_files(), 2);
+	forge("saved.disk0-", "saved.disk0.");
+	rename_copy();
+	EXPECT(0, "the guest stood for", "snapshot", "one", file);
+	assert_int_equal(count_files(), 2);
+	end_machine();
+	unlink(image);
+	remove_files();
+}
+
 static void what_cannot_be_saved_is_refused(void **state)
 {
 	(void)state;
@@ -200,6 +285,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(command_lines_are_checked),
 		cmocka_unit_test(an_image_that_was_written_is_refused),
 		cmocka_unit_test(a_copy_stays_good),
+		cmocka_unit_test(a_forged_file_reaches_nobodys),
 		cmocka_unit_test(what_cannot_be_saved_is_refused),
 	};
 
