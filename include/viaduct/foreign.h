@@ -26,7 +26,8 @@
  * The detector has two threads, made and ended by explicit calls. The *monitor* reads the events;
  * it takes no memory from malloc and prints nothing. Who changes the memory waits for it, so a
  * thread that changes it may hold no lock that a listener takes and may not be between start and
- * end of an event. The *watchdog* closes the descriptor if the monitor dies, or is held up by
+ * end of an event. Signals are blocked in both but SIGSEGV and SIGBUS, so that a listener on the
+ * monitor may use a fault guard. The *watchdog* closes the descriptor if the monitor dies, or is held up by
  * listeners for longer than a limit: then nobody waits any more, and all memory of the detector is
  * dead.
  *

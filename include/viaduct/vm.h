@@ -172,10 +172,12 @@ struct vd_vm_snapshot_result {
  * A hart whose run is over has to have been in vd_vm_run(); a machine that does not run yet can be
  * saved as well. Any thread but a hart's. On an error the guest goes on unharmed.
  *
- * Return: 0; with the reason in @error: -EBUSY another snapshot is being taken, or a device does
- *	not let go of memory; -ESHUTDOWN the run is over; -ENOMEM; -ENAMETOOLONG; -EINVAL @path is
- *	no regular file; what @ops, a device's quiesce and save, open(2), write(2), fsync(2) and
- *	rename(2) say.
+ * Return: 0; with the reason in @error: -EBUSY another snapshot is being taken, or written to @path
+ *	by another machine, or a device does not let go of memory; -ESHUTDOWN the run is over;
+ *	-ENOMEM; -ENAMETOOLONG; -EINVAL @path is no regular file; -EEXIST nor is PATH.partial;
+ *	-EFAULT other code had unmapped some of the guest's memory (with a fault guard installed);
+ *	-ETIMEDOUT a change of memory would have had to wait for longer than 20 s; what @ops, a
+ *	device's quiesce and save, open(2), write(2), fsync(2) and rename(2) say.
  */
 int vd_vm_snapshot(struct vd_vm *vm, const char *path, const struct vd_vm_snapshot_ops *ops,
 		   void *context, struct vd_vm_snapshot_result *result, struct vd_error *error);

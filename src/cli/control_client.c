@@ -19,10 +19,11 @@
 
 #define NAMES_MAX 256u
 
-/* A connection on which the request was sent, or -errno. */
-static int send_request(const char *directory, const char *name, const char *request)
+/* A connection on which the request was sent, or -errno. @seconds: for an answer; 0: no limit */
+static int send_request(const char *directory, const char *name, const char *request,
+			unsigned seconds)
 {
-	struct timeval limit = {.tv_sec = 10};
+	struct timeval limit = {.tv_sec = seconds};
 	int fd = control_connect(directory, name);
 
 	if (fd < 0)
@@ -42,7 +43,7 @@ static int ask_long(const char *directory, const char *name, const char *request
 		    size_t room)
 {
 	size_t length = 0;
-	int fd = send_request(directory, name, request);
+	int fd = send_request(directory, name, request, 10);
 
 	if (fd < 0)
 		return fd;
@@ -218,8 +219,8 @@ static int follow(const struct snapshot_request *r, FILE *in)
 	}
 	if (isatty(STDERR_FILENO))
 		fputs("\r               \r", stderr);
-	return code < 0 ? complain(EXIT_FAILED, "%s ended, or stopped answering, before the "
-				   "snapshot was complete", r->name) : code;
+	return code < 0 ? complain(EXIT_FAILED, "%s ended before the snapshot was complete",
+				   r->name) : code;
 }
 
 int command_snapshot(int argc, char **argv)
@@ -237,8 +238,9 @@ int command_snapshot(int argc, char **argv)
 	if (code)
 		return code;
 	fd = control_directory(directory, sizeof(directory), false);
+	/* A file that becomes durable is silent for as long as the disk takes. */
 	if (!fd)
-		fd = send_request(directory, r.name, r.text);
+		fd = send_request(directory, r.name, r.text, 0);
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return complain(EXIT_FAILED, "no machine named %s is running; see viaduct ps",
 				r.name);
