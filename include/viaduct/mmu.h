@@ -337,6 +337,8 @@ int vd_mmu_walk_guarded(struct vd_mmu *mmu, vd_gpa gpa, unsigned access, struct 
  * slot and host run allow, 4 KiB under dirty logging, and no larger than the tables that already
  * stand there. Under dirty logging the first store is marked (vd_mem_mark_dirty()) before the
  * leaf becomes writable. Waits out invalidations of the range and starts again.
+ * In a leaf that allows the access it sets accessed, and dirty for a store: a walker that does not
+ * do so itself (no Svadu, VTCR_EL2.HA clear) faults until they are.
  * The watchers of a page (vd_mem_watch_add()) are called before a store to it is let through, and
  * a page that they keep is mapped for reading only.
  * Return: 0 (walk again); -ENOENT no slot; -EREMOTE a trap slot: emulate; -EUCLEAN a watcher keeps

@@ -39,27 +39,35 @@ static bool leaf_matches(const struct vd_mmu *mmu, const struct vd_mmu_target *t
 
 /*
  * The leaf that stands there, if it maps the target's page, already allows the access or gets the
- * missing permissions, for which nobody need flush. Return: an outcome, or 0 when it has to go.
+ * missing permissions, for which nobody need flush. So do accessed and dirty, for which a walker
+ * that does not set them has come. Return: an outcome, or 0 when it has to go.
  */
 static int leaf_widen(struct vd_mmu *mmu, const struct vd_mmu_target *target,
 		      const struct vd_mmu_place *place)
 {
+	const struct vd_mmu_format *format = mmu->pt.format;
 	unsigned level = place->table->level;
 	vd_mmu_entry *slot = &place->table->entries[place->index];
 	struct vd_mmu_place now = *place;
 	struct vd_mmu_attributes old, wide;
+	uint64_t better;
 
 	while (leaf_matches(mmu, target, &now, &old)) {
-		if (!(target->wanted & ~old.access))
-			return VD_MMU_SPURIOUS;
-		if (level > target->level || old.access & ~target->attributes.access)
-			break;
-		wide = target->attributes;
-		wide.dirty |= old.dirty;
+		if (!(target->wanted & ~old.access)) {
+			better = format->used(now.entry, target->wanted, level);
+			if (better == now.entry)
+				return VD_MMU_SPURIOUS;
+		} else {
+			if (level > target->level || old.access & ~target->attributes.access)
+				break;
+			wide = target->attributes;
+			wide.dirty |= old.dirty;
+			better = target_entry(mmu, target, &wide, level);
+		}
 		/* Lost against a walker or another fault: look again. */
-		if (atomic_compare_exchange_strong_explicit(
-			    slot, &now.entry, target_entry(mmu, target, &wide, level),
-			    memory_order_acq_rel, memory_order_relaxed))
+		if (atomic_compare_exchange_strong_explicit(slot, &now.entry, better,
+							    memory_order_acq_rel,
+							    memory_order_relaxed))
 			return VD_MMU_WIDENED;
 	}
 	return 0;

@@ -300,14 +300,16 @@ static int install_leaf(struct vd_shadow *shadow, const struct shadow_target *ta
 		shadow_leaf_set(shadow, page, index, role->base, new);
 		return TARGET_INSTALLED;
 	}
-	if (now.access == then.access)
+	/* Not if it lacks accessed or dirty, which not all walkers set by themselves. */
+	if (now.access == then.access && now.accessed && (now.dirty || !then.dirty))
 		return TARGET_SPURIOUS;
-	/* Walkers that set accessed meanwhile lose nothing, as it is set. */
 	then.dirty |= now.dirty;
-	atomic_store_explicit(&page->entries[index],
-			      shadow->format->leaf_entry(address, &then, level),
-			      memory_order_release);
-	return TARGET_INSTALLED;
+	new = shadow->format->leaf_entry(address, &then, level);
+	/* Lost against a walker that set one of the two: look again. */
+	return atomic_compare_exchange_strong_explicit(&page->entries[index], &old, new,
+						       memory_order_acq_rel, memory_order_relaxed)
+		       ? TARGET_INSTALLED
+		       : -EAGAIN;
 }
 
 /* The page that entry @index leads to, made if it is not there. NULL: no spare was left. */

@@ -434,6 +434,36 @@ static void permissions_are_added_not_taken(void **state)
 	fixture_close(&f);
 }
 
+static int keep_leaf(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf)
+{
+	(void)gpa;
+	*(struct vd_mmu_leaf *)context = *leaf;
+	return 0;
+}
+
+/* A walker that sets neither accessed nor dirty faults until they are set. */
+static void a_fault_sets_accessed_and_dirty(void **state)
+{
+	struct vd_mmu_leaf leaf;
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	fixture_slot(&f, RAM_BASE, 4 * PAGE, f.spares, 0, false);
+	assert_int_equal(fault(&f, RAM_BASE, VD_READ), 0);
+	assert_true(vd_mmu_clear_young(f.mmu, (vd_gpa){RAM_BASE}, PAGE));
+	assert_int_equal(fault(&f, RAM_BASE, VD_READ), 0);
+	vd_mmu_each(f.mmu, keep_leaf, &leaf);
+	assert_true(leaf.accessed);
+	assert_false(leaf.dirty);
+	assert_true(leaf.access & VD_WRITE);
+	assert_int_equal(fault(&f, RAM_BASE, VD_WRITE), 0);
+	vd_mmu_each(f.mmu, keep_leaf, &leaf);
+	assert_true(leaf.dirty);
+	assert_int_equal(stats_now(&f).faults_spurious, 0);
+	fixture_close(&f);
+}
+
 static void second_fault_is_spurious(void **state)
 {
 	struct fixture f;
@@ -664,6 +694,7 @@ int main(void)
 		cmocka_unit_test(corrupted_leaves_are_repaired),
 		cmocka_unit_test(wrong_frame_is_flushed_before_it_is_replaced),
 		cmocka_unit_test(permissions_are_added_not_taken),
+		cmocka_unit_test(a_fault_sets_accessed_and_dirty),
 		cmocka_unit_test(second_fault_is_spurious),
 		cmocka_unit_test(failed_allocations_change_nothing),
 		cmocka_unit_test(overtaken_lookups_are_repeated),

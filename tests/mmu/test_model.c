@@ -221,10 +221,10 @@ static int model_fault(struct model *m, uint32_t page, unsigned access)
 	if (is_mapped(m, page)) {
 		struct model_page *head = head_of(m, page);
 
-		if (head->access & access)
-			return 0;
-		if (head->size <= size) {
-			head->access = allowed;
+		/* Accessed and dirty are set where nothing else is missing as well. */
+		if (head->access & access || head->size <= size) {
+			if (!(head->access & access))
+				head->access = allowed;
 			head->accessed = true;
 			head->dirty |= access == VD_WRITE;
 			return 0;

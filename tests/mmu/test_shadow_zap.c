@@ -116,6 +116,23 @@ static void use_is_seen_once_and_remembered(void **state)
 	close_one(&o);
 }
 
+/* A walker that does not set accessed and dirty faults until they are. */
+static void a_fault_sets_accessed(void **state)
+{
+	const vd_gpa data = {DATA};
+	struct one o;
+
+	(void)state;
+	open_one(&o);
+	assert_true(vd_shadow_clear_young(o.s.shadow, data, PAGE));
+	assert_int_equal(vd_shadow_fault(o.s.shadow, o.root, (vd_gva){PAGE}, VD_READ, NULL), 0);
+	assert_true(vd_shadow_test_young(o.s.shadow, data, PAGE));
+	assert_int_equal(shadow_stats(&o.s).faults_spurious, 0);
+	assert_int_equal(vd_shadow_fault(o.s.shadow, o.root, (vd_gva){PAGE}, VD_READ, NULL), 0);
+	assert_int_equal(shadow_stats(&o.s).faults_spurious, 1);
+	close_one(&o);
+}
+
 static int count_leaf(void *context, vd_gpa gpa, const struct vd_mmu_leaf *leaf)
 {
 	unsigned *count = context;
@@ -159,6 +176,7 @@ int main(void)
 		cmocka_unit_test(a_device_that_is_reset_is_out_of_every_table),
 		cmocka_unit_test(write_protection_leaves_the_rest),
 		cmocka_unit_test(use_is_seen_once_and_remembered),
+		cmocka_unit_test(a_fault_sets_accessed),
 		cmocka_unit_test(leaves_are_shown),
 		cmocka_unit_test(tables_follow_their_memory),
 	};
