@@ -286,7 +286,9 @@ static int install_leaf(struct vd_shadow *shadow, const struct shadow_target *ta
 		.user = role->access & VD_SHADOW_USER,
 	};
 
-	if (!level && then.access & VD_WRITE && shadow_is_shadowed(shadow, role->base))
+	/* In a device, a root may stand: no entry is ever read from it. */
+	if (!level && then.access & VD_WRITE && !target->device &&
+	    shadow_is_shadowed(shadow, role->base))
 		then.access &= ~VD_WRITE;
 	/* Also a supervisor store that ignores the permission (CR0.WP): no entry says that. */
 	if (wanted & VD_WRITE && !(then.access & VD_WRITE))

@@ -75,6 +75,23 @@ static void a_table_is_not_made_writable_ahead(void **state)
 	close_one(&o);
 }
 
+/* No table is ever read from a device, so one that satp puts there is none to protect. */
+static void a_root_in_a_device_leaves_it_writable(void **state)
+{
+	struct vd_shadow_root *root;
+	struct one o;
+
+	(void)state;
+	open_one(&o);
+	root = root_of(&o.s, GUEST_BAR);
+	assert_int_equal(vd_shadow_fault(o.s.shadow, root, (vd_gva){0}, VD_READ, NULL),
+			 -EADDRNOTAVAIL);
+	assert_int_equal(vd_shadow_fault(o.s.shadow, o.bare, (vd_gva){GUEST_BAR}, rw, NULL), 0);
+	assert_int_equal(shadow_walk(&o.s, o.bare, GUEST_BAR, rw, NULL), 0);
+	vd_shadow_root_put(o.s.shadow, root);
+	close_one(&o);
+}
+
 static void an_old_entry_goes_without_a_flush_that_is_owed(void **state)
 {
 	struct one o;
@@ -274,6 +291,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_entry_is_made_ahead_and_old),
 		cmocka_unit_test(a_table_is_not_made_writable_ahead),
+		cmocka_unit_test(a_root_in_a_device_leaves_it_writable),
 		cmocka_unit_test(an_old_entry_goes_without_a_flush_that_is_owed),
 		cmocka_unit_test(an_entry_that_says_the_same_stays),
 		cmocka_unit_test(stores_in_a_row_end_it),
