@@ -335,7 +335,8 @@ int vd_host_create_physical(const struct vd_host_physical_config *config, struct
  * A host is bound to its address space. In a child after fork() everything that makes, looks up,
  * holds or changes memory answers -EOWNERDEAD, here and on the floors above; a descriptor that was
  * passed on can be imported into a host of the other process's own. The child leaves the handles
- * alone: the threads that tearing down would wait for are not there.
+ * alone: locks may be held by threads that are not there. What it tears down all the same (objects,
+ * a detector) takes nothing from the parent.
  */
 bool vd_host_is_ours(const struct vd_host *host);
 /** vd_host_is_physical() - whether it came from vd_host_create_physical() */

@@ -220,6 +220,15 @@ void vd_foreign_destroy(struct vd_foreign *foreign)
 
 	if (!foreign)
 		return;
+	/*
+	 * After a fork() the descriptor and the eventfd are still the parent's, and would stop his
+	 * detector; the threads are not here, nor whoever holds the lock.
+	 */
+	if (!vd_host_is_ours(foreign->host)) {
+		close_all(foreign);
+		foreign_put(foreign);
+		return;
+	}
 	pthread_mutex_lock(&foreign->lock);
 	foreign->open = false;
 	pthread_mutex_unlock(&foreign->lock);
@@ -331,6 +340,10 @@ void foreign_forget(struct vd_host_object *object)
 	if (!foreign)
 		return;
 	object->foreign = NULL;
+	if (!vd_host_is_ours(foreign->host)) { /* what is watched is the parent's */
+		foreign_put(foreign);
+		return;
+	}
 	pthread_mutex_lock(&foreign->lock);
 	/* a monitor that died will never be done */
 	while (foreign->busy && !foreign->dead)

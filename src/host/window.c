@@ -109,12 +109,14 @@ int vd_host_create(const struct vd_host_config *config, struct vd_host **out,
 	host->page_shift = config->page_shift ? config->page_shift
 		: (unsigned)__builtin_ctzl((unsigned long)sysconf(_SC_PAGESIZE));
 	result = mark_process(host);
-	if (!result) {
-		result = reserve_some_window(host, config->window_size);
-		if (result)
-			hosted_free_host(host);
-	}
 	if (result) {
+		env->release(env, host, sizeof(*host));
+		return vd_error_set(error, result, "cannot bind guest memory to this process "
+				    "(MADV_WIPEONFORK): errno %d", -result);
+	}
+	result = reserve_some_window(host, config->window_size);
+	if (result) {
+		hosted_free_host(host);
 		env->release(env, host, sizeof(*host));
 		return vd_error_set(error, result,
 				    "cannot reserve address space for guest memory (is there a "

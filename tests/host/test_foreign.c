@@ -617,6 +617,27 @@ static void a_dead_monitor_holds_nobody_up(void **state)
 
 /* ---- life and death -------------------------------------------------- */
 
+static void a_child_ends_nothing_of_the_parents(void **state)
+{
+	pid_t child;
+	int status;
+
+	(void)state;
+	watch();
+	child = fork();
+	if (child == 0) {
+		alarm(10);
+		vd_host_object_put(object);
+		vd_foreign_destroy(foreign);
+		_exit(0);
+	}
+	assert_true(waitpid(child, &status, 0) == child && WIFEXITED(status));
+	listen();
+	discard(1, 1, MADV_DONTNEED);
+	settled();
+	assert_int_equal(stats().discards, 1);
+}
+
 static void each_allocation_may_fail(void **state)
 {
 	struct vd_foreign_config config = {.host = host};
@@ -766,6 +787,7 @@ int main(void)
 		FOREIGN_TEST(locks_where_userfaultfd_is_blocked),
 		FOREIGN_TEST(a_stuck_monitor_holds_nobody_up_for_ever),
 		FOREIGN_TEST(a_dead_monitor_holds_nobody_up),
+		FOREIGN_TEST(a_child_ends_nothing_of_the_parents),
 		FOREIGN_TEST(each_allocation_may_fail),
 		FOREIGN_TEST(refuses_what_it_cannot_do),
 		FOREIGN_TEST(any_order_of_teardown),
