@@ -135,6 +135,44 @@ static void without_paging_far_addresses_are_access_faults(void **state)
 	rig_close(&rig);
 }
 
+/* Somebody who watches and takes his time: more calls than a fault makes. */
+struct slow_watch {
+	struct vd_mem_watch watch;
+	unsigned int calls;
+};
+
+static void let_go_late(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
+{
+	struct slow_watch *slow = (struct slow_watch *)watch;
+
+	if (++slow->calls % 20 == 0)
+		vd_mem_watch_clear(watch, gpa, length);
+}
+
+/* A page of data, and one of tables. */
+static void stores_wait_for_who_watches(void **state)
+{
+	static const struct vd_mem_watch_ops ops = {let_go_late};
+	struct slow_watch slow = {.watch = {.ops = &ops}};
+	struct vd_hart *hart;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, &(struct rig_setup){0});
+	assert_int_equal(vd_mem_watch_add(rig.mem, &slow.watch), 0);
+	hart = start(&rig);
+	RIG_LOAD(&rig, RIG_CODE, LD(20, 10, 0), SD(13, 10, 0), SD(13, 12, 0), SWAP_D(22, 12, 13),
+		 END);
+	vd_mem_watch_set(&slow.watch, (vd_gpa){RIG_TABLES}, RIG_DATA + RIG_PAGE - RIG_TABLES);
+	rig_run(&rig, 0);
+	rig_expect_no_trap(&rig, 0);
+	assert_int_equal(rig_read64(&rig, RIG_DATA), pte(OTHER));
+	assert_int_equal(vd_hart_x(hart, 22), pte(OTHER));
+	assert_true(slow.calls >= 40);
+	vd_mem_watch_remove(&slow.watch);
+	rig_close(&rig);
+}
+
 /* The leaf of the Sv57 shadow for a hart without paging. */
 static uint64_t *leaf_of(struct rig *rig, struct vd_shadow_root *root, uint64_t gpa)
 {
@@ -186,6 +224,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_kind_of_store_reaches_the_table),
 		cmocka_unit_test(a_flush_of_a_large_page_is_one_of_its_tables),
+		cmocka_unit_test(stores_wait_for_who_watches),
 		cmocka_unit_test(without_paging_far_addresses_are_access_faults),
 		cmocka_unit_test(a_leaf_that_lies_is_found_by_the_check),
 	};

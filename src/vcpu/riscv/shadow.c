@@ -7,7 +7,10 @@
  */
 #include "vcpu/riscv/hart.h"
 
-/* Faults of one access before it is given up: a shadow whose pages others keep recycling. */
+/*
+ * Faults of one access before it is given up: a shadow whose pages others keep recycling, somebody
+ * who watches the page and is slow to let go of it.
+ */
 #define SHADOW_TRIES 100000u
 
 static const struct vd_guest_format *guest_format(uint64_t satp)
@@ -135,7 +138,7 @@ enum cause vd_shadow_path(struct vd_hart *h, uint64_t va, unsigned access,
 			*level = level_of(what.guest_size);
 			return CAUSE_NONE;
 		}
-		if ((rc && rc != -ESTALE) || ++tries > SHADOW_TRIES)
+		if ((rc && rc != -ESTALE && rc != -EUCLEAN) || ++tries > SHADOW_TRIES)
 			return cause_of(rc, access);
 	}
 	if (unlikely(h->config.flags & VD_HART_CHECK_TLB))
@@ -165,11 +168,16 @@ bool vd_emulate_cached(struct vd_hart *h, uint64_t va, uint64_t *gpa)
 void *vd_emulate_begin(struct vd_hart *h, uint64_t va, uint64_t gpa, unsigned size)
 {
 	struct mmio_tlb_entry *e = table_entry(h, va);
+	unsigned tries = 0;
+	int rc;
 
 	e->tag = va & PAGE_MASK;
 	e->gpa = gpa & PAGE_MASK;
 	vd_hart_go_outside(h);
-	if (vd_shadow_write_begin(h->config.shadow, (vd_gpa){gpa}, size, &h->store)) {
+	do {
+		rc = vd_shadow_write_begin(h->config.shadow, (vd_gpa){gpa}, size, &h->store);
+	} while (rc == -EUCLEAN && ++tries <= SHADOW_TRIES);
+	if (rc) {
 		vd_hart_go_inside(h);
 		e->tag = TAG_NONE;
 		return NULL;
