@@ -145,12 +145,12 @@ static void write_out(struct snapshot_pages *p, uint64_t first, uint64_t count,
 	}
 }
 
-static bool claim(struct snapshot_pages *p, uint64_t page, enum page_state as)
+static bool claim(struct snapshot_pages *p, uint64_t page)
 {
 	uint8_t unsaved = PAGE_UNSAVED;
 
 	return atomic_load_explicit(&p->states[page], memory_order_relaxed) == PAGE_UNSAVED &&
-	       atomic_compare_exchange_strong(&p->states[page], &unsaved, as);
+	       atomic_compare_exchange_strong(&p->states[page], &unsaved, PAGE_CLAIMED);
 }
 
 /*
@@ -165,7 +165,7 @@ static uint64_t save_run(struct snapshot_pages *p, uint64_t first, uint64_t end,
 
 	if (first < low && end > low)
 		end = low; /* a run has guest addresses in a row */
-	while (count < room && first + count < end && claim(p, first + count, PAGE_CLAIMED))
+	while (count < room && first + count < end && claim(p, first + count))
 		count++;
 	if (!count)
 		return 0;
@@ -184,12 +184,12 @@ static uint64_t save_run(struct snapshot_pages *p, uint64_t first, uint64_t end,
  */
 static void save_holes(struct snapshot_pages *p, uint64_t first, uint64_t end)
 {
-	for (; first < end; first++) {
-		if (!claim(p, first, PAGE_EMPTY))
-			continue;
-		vd_mem_watch_clear(&p->watch, page_gpa(first), SNAPSHOT_PAGE);
-		atomic_fetch_add_explicit(&p->done, 1, memory_order_relaxed);
-	}
+	static const bool stored[RUN_PAGES];
+
+	/* Who stores waits until it is watched no more, and does not find it watched and settled. */
+	for (; first < end; first++)
+		if (claim(p, first))
+			settle(p, first, 1, stored);
 }
 
 /* Where memory begins at or behind @page, and where it ends; at @end if there is none. */
