@@ -27,9 +27,9 @@
  * it takes no memory from malloc and prints nothing. Who changes the memory waits for it, so a
  * thread that changes it may hold no lock that a listener takes and may not be between start and
  * end of an event. Signals are blocked in both but SIGSEGV and SIGBUS, so that a listener on the
- * monitor may use a fault guard. The *watchdog* closes the descriptor if the monitor dies, or is held up by
- * listeners for longer than a limit: then nobody waits any more, and all memory of the detector is
- * dead.
+ * monitor may use a fault guard. The *watchdog* closes the descriptor if the monitor dies, or is
+ * held up by listeners for longer than a limit: then nobody waits any more, and all memory of the
+ * detector is dead.
  *
  * Where userfaultfd is blocked (containers), or does not serve a kind of mapping (private mappings
  * of ordinary files), memory is locked instead, as vd_host_object_hold() says. Nobody else has a

@@ -67,8 +67,8 @@ extern const struct vd_mmu_format vd_mmu_format_sv57x4;
  * Translation". They translate the low 48 and 57 bits of a linear address; that it is canonical is
  * for the caller to check. EFER.NXE, CR0.WP and CR4.PGE are set, IA32_PAT is VD_MMU_X86_PAT. Leaves
  * of 4 KiB, 2 MiB and, if the processor has them, 1 GiB. Every leaf can be read; user and global
- * count. Bit 9 marks leaves of device slots. A leaf that lost the right to write may be dirty still:
- * with CR4.CET that is a page of a shadow stack.
+ * count. Bit 9 marks leaves of device slots. A leaf that lost the right to write may be dirty
+ * still: with CR4.CET that is a page of a shadow stack.
  */
 extern const struct vd_mmu_format vd_mmu_format_x86_64;
 extern const struct vd_mmu_format vd_mmu_format_x86_64_la57;
