@@ -57,7 +57,7 @@ struct vd_mmu_top {
  * @can: whether a leaf of that level can say exactly this: what it cannot is -EOPNOTSUPP to the
  *	caller. Attributes that a stage has no use for (user, global) do not matter
  * @table_entry, @leaf_entry: encode; @address is a multiple of the size that the level maps; the
- *	attributes are such that @can holds
+ *	attributes are such that @can holds. No bit of a leaf depends on both (@fill relies on it)
  * @address: of the table or of the block, not sign-extended; of a contiguous leaf, an address
  *	inside what the group maps
  * @used: the same leaf with accessed set, and dirty if @access has VD_WRITE
@@ -179,11 +179,16 @@ VD_MMU_ALWAYS_INLINE void vd_mmu_format_fill(const struct vd_mmu_format *format,
 					     const struct vd_mmu_attributes *attributes,
 					     unsigned level, bool contiguous)
 {
-	/* A copy that no store to an entry can change: the compiler looks at it once. */
-	const struct vd_mmu_attributes same = *attributes;
+	/*
+	 * An address and the attributes have bits of their own in an entry. So what all leaves have
+	 * in common is put together once, and the loop adds the address alone.
+	 */
+	const struct vd_mmu_attributes plain = {0};
+	const uint64_t same = format->leaf_entry(0, attributes, level) ^
+			      format->leaf_entry(0, &plain, level);
 
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t entry = format->leaf_entry(address, &same, level);
+		uint64_t entry = format->leaf_entry(address, &plain, level) ^ same;
 
 		if (contiguous && format->contiguous_entry)
 			entry = format->contiguous_entry(entry, address, level, true);

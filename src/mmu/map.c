@@ -25,18 +25,6 @@ struct map {
 	uint64_t leaves[VD_MMU_LEVELS_MAX], tables;
 };
 
-int vd_mmu_range_check(const struct vd_pgtable *pt, uint64_t start, uint64_t length, uint64_t *last)
-{
-	uint64_t granule = vd_mmu_format_size(pt->format, 0);
-
-	if (!length || (start | length) & (granule - 1))
-		return -EINVAL;
-	*last = start + (length - 1);
-	if (*last < start || *last >> pt->format->input_bits)
-		return -EOVERFLOW;
-	return 0;
-}
-
 /* Also those below 0, as memory before the window's base has; see vd_mmu_format_distance(). */
 static bool output_fits(const struct vd_mmu_format *format, uint64_t output, uint64_t length)
 {
@@ -214,9 +202,24 @@ static void count_leaves(struct vd_pgtable *pt, unsigned level, uint64_t n, bool
 		vd_mmu_count(&vd_mmu_counters(pt)->device_bytes, n << pt->format->shift[level]);
 }
 
+/* The table of granules that @first lies in, the same as last time in most cases. NULL: none yet. */
+static inline struct vd_mmu_table *recent_table(struct vd_pgtable *pt, uint64_t first)
+{
+	struct vd_mmu_table *table = pt->recent;
+	uint64_t base = first >> pt->format->shift[1];
+
+	if (table && pt->recent_base == base)
+		return table;
+	table = vd_mmu_place_find(pt, first).table;
+	if (table->level)
+		return NULL;
+	pt->recent = table;
+	pt->recent_base = base;
+	return table;
+}
+
 /*
- * The short way for granules of one table that stands, the same as last time in most cases. Return:
- * 0; -EEXIST; 1 it is not such a case.
+ * The short way for granules of one table that stands. Return: 0; -EEXIST; 1 it is not such a case.
  */
 static int map_quickly(struct vd_pgtable *pt, uint64_t first, uint64_t last, uint64_t distance,
 		       const struct vd_mmu_attributes *attributes)
@@ -224,21 +227,34 @@ static int map_quickly(struct vd_pgtable *pt, uint64_t first, uint64_t last, uin
 	const struct vd_mmu_format *format = pt->format;
 	unsigned from = vd_mmu_format_index(format, 0, first);
 	unsigned count = (unsigned)((last - first) >> format->shift[0]) + 1;
-	struct vd_mmu_table *table = pt->recent;
+	struct vd_mmu_table *table = recent_table(pt, first);
 
-	if (!table || pt->recent_base != first >> format->shift[1]) {
-		table = vd_mmu_place_find(pt, first).table;
-		if (table->level)
-			return 1;
-		pt->recent = table;
-		pt->recent_base = first >> format->shift[1];
-	}
+	if (!table)
+		return 1;
 	for (unsigned i = 0; i < count; i++) {
 		if (atomic_load_explicit(&table->entries[from + i], memory_order_relaxed))
 			return -EEXIST;
 	}
 	commit_run(format, attributes, table, from, count, first, distance);
 	count_leaves(pt, 0, count, attributes->device);
+	return 0;
+}
+
+/* The same for a single one, whose entry is made already. */
+static int map_one(struct vd_pgtable *pt, uint64_t input, uint64_t entry, bool device)
+{
+	struct vd_mmu_table *table = recent_table(pt, input);
+	vd_mmu_entry *slot;
+
+	if (!table)
+		return 1;
+	slot = &table->entries[vd_mmu_format_index(pt->format, 0, input)];
+	if (atomic_load_explicit(slot, memory_order_relaxed))
+		return -EEXIST;
+	/* Pairs with the acquire in vd_mmu_format_walk(). */
+	atomic_store_explicit(slot, entry, memory_order_release);
+	vd_mmu_table_recount(table, device ? VD_MMU_COUNT_DEVICE : VD_MMU_COUNT_LEAF);
+	count_leaves(pt, 0, 1, device);
 	return 0;
 }
 
@@ -329,14 +345,49 @@ static int map_prepared(struct map *m, struct vd_mmu_spares *spares)
 	}
 }
 
-static int map_at_length(struct vd_pgtable *table, const struct map *wanted,
-			 struct vd_pgtable_reserve *reserve)
+/*
+ * The shortest way, for programs that map page by page: a single granule, if nothing speaks against
+ * it and its table stands. Return: as map_quickly(), 1 for all that has to be looked at closely.
+ */
+static inline int map_single(struct vd_pgtable *pt, uint64_t input, uint64_t length,
+			     uint64_t output, const struct vd_mmu_attributes *attributes)
 {
-	struct vd_mmu_spares spares = {0};
-	struct map m = *wanted;
+	const struct vd_mmu_format *format = pt->format;
+	uint64_t granule = vd_mmu_format_size(format, 0), entry;
 	int ret;
 
-	m.pt = table;
+	if (length != granule || (input | output) & (granule - 1) ||
+	    input >> format->input_bits || output >> format->output_bits ||
+	    !format->can(attributes, 0))
+		return 1;
+	entry = format->leaf_entry(output, attributes, 0);
+	vd_pgtable_lock(pt);
+	ret = map_one(pt, input, entry, attributes->device);
+	vd_pgtable_unlock(pt);
+	return ret;
+}
+
+static __attribute__((noinline)) int map_any(struct vd_pgtable *table, uint64_t start,
+					     uint64_t length, uint64_t output,
+					     const struct vd_mmu_attributes *attributes,
+					     struct vd_pgtable_reserve *reserve)
+{
+	struct vd_mmu_spares spares = {0};
+	struct map m = {.pt = table, .attributes = attributes, .first = start,
+			.distance = output - start};
+	int ret = map_check(table, start, length, output, &m.last);
+
+	if (!ret)
+		ret = map_largest(table->format, length, m.distance, attributes, &m.largest);
+	if (ret)
+		return ret;
+	if (start >> table->format->shift[1] == m.last >> table->format->shift[1] && !m.largest) {
+		vd_pgtable_lock(table);
+		ret = map_quickly(table, start, m.last, m.distance, attributes);
+		vd_pgtable_unlock(table);
+		if (ret <= 0)
+			return ret;
+	}
 	if (reserve)
 		return map_prepared(&m, &reserve->spares);
 	ret = map_prepared(&m, &spares);
@@ -347,25 +398,9 @@ static int map_at_length(struct vd_pgtable *table, const struct map *wanted,
 int vd_pgtable_map(struct vd_pgtable *table, uint64_t start, uint64_t length, uint64_t output,
 		   const struct vd_mmu_attributes *attributes, struct vd_pgtable_reserve *reserve)
 {
-	uint64_t last;
-	unsigned largest;
-	int ret = map_check(table, start, length, output, &last);
+	int ret = map_single(table, start, length, output, attributes);
 
-	if (!ret)
-		ret = map_largest(table->format, length, output - start, attributes, &largest);
-	if (ret)
-		return ret;
-	if (start >> table->format->shift[1] == last >> table->format->shift[1] && !largest) {
-		vd_pgtable_lock(table);
-		ret = map_quickly(table, start, last, output - start, attributes);
-		vd_pgtable_unlock(table);
-		if (ret <= 0)
-			return ret;
-	}
-	return map_at_length(table,
-			     &(struct map){.attributes = attributes, .first = start, .last = last,
-					   .distance = output - start, .largest = largest},
-			     reserve);
+	return ret <= 0 ? ret : map_any(table, start, length, output, attributes, reserve);
 }
 
 /* ---- reserves ------------------------------------------------------------------------------- */

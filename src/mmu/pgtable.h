@@ -221,8 +221,19 @@ struct vd_pgtable_reserve {
  * -EINVAL misaligned or empty; -EOVERFLOW wraps or beyond the input bits; else 0 and the last
  * address of the range.
  */
-int vd_mmu_range_check(const struct vd_pgtable *pt, uint64_t start, uint64_t length,
-		       uint64_t *last);
+static inline int vd_mmu_range_check(const struct vd_pgtable *pt, uint64_t start, uint64_t length,
+				     uint64_t *last)
+{
+	uint64_t granule = vd_mmu_format_size(pt->format, 0);
+
+	if (!length || (start | length) & (granule - 1))
+		return -EINVAL;
+	*last = start + (length - 1);
+	if (*last < start || *last >> pt->format->input_bits)
+		return -EOVERFLOW;
+	return 0;
+}
+
 /*
  * Raise @need by the tables below @level that leaves of up to @largest in [@first, @last] take
  * where nothing stands yet.

@@ -99,12 +99,11 @@ static void drain(struct vd_mmu_share *share, const struct vd_env *env,
 	}
 }
 
-void vd_mmu_share_lock(struct vd_mmu_share *share, const struct vd_env *env)
+/* Out of the way: without anybody else it takes one step and no registers to save. */
+static __attribute__((noinline)) void lock_slowly(struct vd_mmu_share *share,
+						  const struct vd_env *env, uint32_t seen)
 {
-	uint32_t seen = NOBODY;
-
-	if (!atomic_compare_exchange_strong_explicit(&share->alone, &seen, HELD,
-						     memory_order_seq_cst, memory_order_relaxed)) {
+	if (seen != NOBODY) {
 		while (atomic_exchange_explicit(&share->alone, AWAITED, memory_order_seq_cst) !=
 		       NOBODY)
 			env->wait(env, &share->alone, AWAITED);
@@ -114,6 +113,18 @@ void vd_mmu_share_lock(struct vd_mmu_share *share, const struct vd_env *env)
 			drain(share, env, &share->stripes[i]);
 	}
 	*inside() = share;
+}
+
+void vd_mmu_share_lock(struct vd_mmu_share *share, const struct vd_env *env)
+{
+	uint32_t seen = NOBODY;
+
+	if (!atomic_compare_exchange_strong_explicit(&share->alone, &seen, HELD,
+						     memory_order_seq_cst, memory_order_relaxed) ||
+	    share->parallel)
+		lock_slowly(share, env, seen);
+	else
+		*inside() = share;
 }
 
 void vd_mmu_share_unlock(struct vd_mmu_share *share, const struct vd_env *env)
