@@ -40,11 +40,14 @@ static void cut(struct vd_index *index, const struct vd_index_node *node, uint32
 /* The ends of the span fall into different buckets: there is progress, however lopsided. */
 static void divide(struct vd_index *index, struct vd_index_node *node)
 {
-	uint8_t bits = bits_for(node->end - node->first);
+	uint32_t count = node->end - node->first;
+	uint8_t bits = bits_for(count);
 	uint64_t span = node->highest - node->lowest;
 	uint32_t buckets;
 
 	while (span >> node->shift >> bits)
+		node->shift++;
+	while (count > VD_INDEX_MANY && span >> node->shift >> 1 >= count - count / 16)
 		node->shift++;
 	buckets = (uint32_t)(span >> node->shift) + 1;
 	if (index->table_room - index->table_used < buckets) {

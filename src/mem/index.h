@@ -16,12 +16,17 @@
 #include <stdint.h>
 
 #define VD_INDEX_SCAN 3u
+/*
+ * Above that many addresses a table has about one to two buckets an address, 15/16 at least: the
+ * way to the cache that holds a larger one costs more than the buckets that are crowded then.
+ */
+#define VD_INDEX_MANY 8192u
 #define VD_INDEX_ENTRIES(capacity) (8u * (capacity) + 64u)
 /*
- * A node covers more than VD_INDEX_SCAN addresses, and one that is cut uses up at least an entry
- * for each of them: below the root there are at most (8 capacity + 64) / 4 nodes.
+ * A node covers more than VD_INDEX_SCAN addresses, and one that is cut uses up at least 15/16 of an
+ * entry for each of them: below the root there are at most 16/15 (8 capacity + 64) / 4 nodes.
  */
-#define VD_INDEX_NODES(capacity) (2u * (capacity) + 17u)
+#define VD_INDEX_NODES(capacity) (2u * (capacity) + (capacity) / 4u + 20u)
 
 /* Addresses first to end - 1, cut into buckets of 2^shift; or, without a table, to be halved. */
 struct vd_index_node {

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "mem/space.h"
 
-const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct vd_mem_hint *hint)
+/* Out of the way of the main slot, which needs none of its registers. */
+static __attribute__((noinline)) const struct vd_slot *
+find_other(const struct vd_mem_snapshot *snapshot, vd_gpa gpa, struct vd_mem_hint *hint)
 {
-	const struct vd_mem_snapshot *snapshot = vd_mem_current(mem);
 	const struct vd_mem_entry *entry;
 	uint32_t rank;
 
-	if (gpa.value - snapshot->main_base < snapshot->main_size)
-		return &snapshot->main->shown;
 	if (hint && hint->generation == snapshot->generation) {
 		entry = &snapshot->entries[hint->index];
 		if (gpa.value >= snapshot->starts[hint->index] && gpa.value <= entry->last)
@@ -23,6 +22,15 @@ const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct v
 	if (hint)
 		*hint = (struct vd_mem_hint){ snapshot->generation, rank - 1 };
 	return &entry->slot->shown;
+}
+
+const struct vd_slot *vd_mem_find(const struct vd_mem *mem, vd_gpa gpa, struct vd_mem_hint *hint)
+{
+	const struct vd_mem_snapshot *snapshot = vd_mem_current(mem);
+
+	if (__builtin_expect(gpa.value - snapshot->main_base < snapshot->main_size, 1))
+		return &snapshot->main->shown;
+	return find_other(snapshot, gpa, hint);
 }
 
 int vd_mem_each(const struct vd_mem *mem, int (*fn)(void *context, const struct vd_slot *slot),

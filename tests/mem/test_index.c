@@ -3,7 +3,7 @@
 
 #include "mem/index.h"
 
-#define COUNT_MAX 3000u
+#define COUNT_MAX (VD_INDEX_MANY * 3 / 2)
 
 struct index_room {
 	struct vd_index index;
@@ -109,6 +109,27 @@ static void test_random_layouts(void **state)
 	}
 }
 
+/* Fewer buckets than among a few: some are crowded, none is without its budget. */
+static void test_many_share_buckets(void **state)
+{
+	uint64_t seed = 6;
+
+	(void)state;
+	for (unsigned round = 0; round < 6; round++) {
+		uint32_t count = COUNT_MAX - (uint32_t)(test_random(&seed) % (VD_INDEX_MANY / 4));
+		uint64_t at = 0;
+
+		for (uint32_t i = 0; i < count; i++) {
+			room.addresses[i] = at;
+			at += PAGE * (1 + test_random(&seed) % 31);
+		}
+		check_all(count, &seed);
+		/* the root's, which has all of them in it, and those of crowded buckets */
+		assert_true(room.index.table_used <= 3 * count);
+		assert_true(room.index.node_used > 1);
+	}
+}
+
 /* Every level of a tree of tables strips a few addresses only: the tables do not suffice. */
 static void test_doubling_gaps_run_out_of_tables(void **state)
 {
@@ -142,6 +163,7 @@ int main(void)
 		cmocka_unit_test(test_none),
 		cmocka_unit_test(test_even),
 		cmocka_unit_test(test_random_layouts),
+		cmocka_unit_test(test_many_share_buckets),
 		cmocka_unit_test(test_doubling_gaps_run_out_of_tables),
 		cmocka_unit_test(test_two_clusters_far_apart_stay_shallow),
 	};
