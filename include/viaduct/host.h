@@ -130,12 +130,13 @@ struct vd_active_range {
  * What a change costs while nobody listens: vd_notifier_start() and vd_notifier_end() may run on
  * different threads and any time apart, and who registers must wait for what is under way, so each
  * of them counts (one atomic add). Who changes memory under a lock of its own pays a load and a
- * branch instead, and calls neither: it asks vd_notifier_armed() before it takes the lock (armed:
- * vd_notifier_start() first) and, if it was not, once more when it has it (armed now: drop the lock
- * and begin again). For that the owner of the chain sets @wait_changes after vd_notifier_init(): it
- * takes and drops every such lock. Registration calls it when the chain is armed and before the
- * listener looks anything up. All vd_host_object_*() changes work that way: on a host's chain they
- * leave no trace in @seq when nobody listens, so there only listeners follow the retry protocol.
+ * branch instead, and calls neither: it asks vd_notifier_armed() when it has the lock (armed: drop
+ * the lock, vd_notifier_start(), take it again); asking before it takes the lock as well saves who
+ * is heard a second lock, no more. For that the owner of the chain sets @wait_changes after
+ * vd_notifier_init(): it takes and drops every such lock. Registration calls it when the chain is
+ * armed and before the listener looks anything up. All vd_host_object_*() changes work that way: on
+ * a host's chain they leave no trace in @seq when nobody listens, so there only listeners follow
+ * the retry protocol.
  */
 struct vd_notifier {
 	const struct vd_env *env;

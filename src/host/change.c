@@ -37,16 +37,47 @@ static uint64_t bytes_of(const struct vd_host_object *object, uint64_t pages)
 	return pages << object->host->page_shift;
 }
 
-static int run_change(struct vd_host_object *object, const struct vd_invalidation *event,
-		      int (*change)(struct vd_host_object *object, uint64_t page, uint64_t count))
+typedef int (*change_fn)(struct vd_host_object *object, uint64_t page, uint64_t count);
+
+static inline int make_change(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			      change_fn change)
 {
+	return change(object, page_of(object, offset), page_of(object, length));
+}
+
+/* Somebody listens, or did a moment ago. */
+static __attribute__((noinline)) int run_told(struct vd_host_object *object, uint64_t offset,
+					      uint64_t length, bool blockable,
+					      enum vd_invalidate_reason reason, change_fn change)
+{
+	struct vd_invalidation event = {object, offset, length, blockable, reason};
 	bool told;
-	int result = change_begin(object, event, &told);
+	int result = change_begin(object, &event, &told);
 
 	if (result)
 		return result;
-	result = change(object, page_of(object, event->start), page_of(object, event->length));
-	change_end(object, event, told);
+	result = make_change(object, offset, length, change);
+	change_end(object, &event, told);
+	return result;
+}
+
+/*
+ * Asks under the lock alone, which is enough: who has nobody to tell, as most have, pays a load, a
+ * test and a branch. Who has takes the lock once more than he needs.
+ */
+static inline int run_change(struct vd_host_object *object, uint64_t offset, uint64_t length,
+			     bool blockable, enum vd_invalidate_reason reason, change_fn change)
+{
+	struct vd_host *host = object->host;
+	int result;
+
+	host->env->lock(host->env, object->lock);
+	if (vd_notifier_armed(&host->notifier)) {
+		host->env->unlock(host->env, object->lock);
+		return run_told(object, offset, length, blockable, reason, change);
+	}
+	result = make_change(object, offset, length, change);
+	host->env->unlock(host->env, object->lock);
 	return result;
 }
 
@@ -110,7 +141,6 @@ static int change_discard(struct vd_host_object *object, uint64_t page, uint64_t
 
 int hosted_discard(struct vd_host_object *object, uint64_t offset, uint64_t length, bool blockable)
 {
-	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_DISCARD};
 	int result = check_range(object, offset, length);
 
 	if (result)
@@ -119,7 +149,7 @@ int hosted_discard(struct vd_host_object *object, uint64_t offset, uint64_t leng
 		return -EOPNOTSUPP;
 	if (holds_any(object, offset, length))
 		return -EBUSY;
-	return run_change(object, &event, change_discard);
+	return run_change(object, offset, length, blockable, VD_INVALIDATE_DISCARD, change_discard);
 }
 
 /* By the descriptor: unlike mincore(), it also knows what was swapped out. */
@@ -145,14 +175,14 @@ static int change_discard_unused(struct vd_host_object *object, uint64_t page, u
 int vd_host_object_discard_unused(struct vd_host_object *object, uint64_t offset, uint64_t length,
 				  bool blockable)
 {
-	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_DISCARD};
 	int result = check_range(object, offset, length);
 
 	if (result)
 		return result;
 	if (object->private || object->kind == VD_PAGE_DEVICE || object->flags & VD_HOST_READ_ONLY)
 		return -EOPNOTSUPP;
-	return run_change(object, &event, change_discard_unused);
+	return run_change(object, offset, length, blockable, VD_INVALIDATE_DISCARD,
+			  change_discard_unused);
 }
 
 /* ---- protect --------------------------------------------------------- */
@@ -230,7 +260,6 @@ static int change_protect_write(struct vd_host_object *object, uint64_t page, ui
 int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool writable, bool blockable)
 {
-	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_PROTECT};
 	int result = check_range(object, offset, length);
 
 	if (result)
@@ -239,7 +268,8 @@ int vd_host_object_protect(struct vd_host_object *object, uint64_t offset, uint6
 		return -EOPNOTSUPP;
 	if (!writable && holds_any(object, offset, length))
 		return -EBUSY;
-	return run_change(object, &event, writable ? change_protect_write : change_protect_read);
+	return run_change(object, offset, length, blockable, VD_INVALIDATE_PROTECT,
+			  writable ? change_protect_write : change_protect_read);
 }
 
 /* ---- move ------------------------------------------------------------ */
@@ -358,14 +388,13 @@ static int change_move(struct vd_host_object *object, uint64_t page, uint64_t co
 int vd_host_object_move(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			bool blockable)
 {
-	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_MOVE};
 	int result = check_range(object, offset, length);
 
 	if (result)
 		return result;
 	if (!(object->flags & VD_HOST_SPARES))
 		return -EOPNOTSUPP;
-	return run_change(object, &event, change_move);
+	return run_change(object, offset, length, blockable, VD_INVALIDATE_MOVE, change_move);
 }
 
 /* ---- restore --------------------------------------------------------- */
@@ -395,7 +424,6 @@ static int change_restore(struct vd_host_object *object, uint64_t page, uint64_t
 int vd_host_object_restore(struct vd_host_object *object, uint64_t offset, uint64_t length,
 			   bool blockable)
 {
-	struct vd_invalidation event = {object, offset, length, blockable, VD_INVALIDATE_MOVE};
 	int result = check_range(object, offset, length);
 
 	if (result)
@@ -405,7 +433,7 @@ int vd_host_object_restore(struct vd_host_object *object, uint64_t offset, uint6
 		return -EOPNOTSUPP;
 	if (object_present(object) < offset + length)
 		return -EFAULT;
-	return run_change(object, &event, change_restore);
+	return run_change(object, offset, length, blockable, VD_INVALIDATE_MOVE, change_restore);
 }
 
 /* ---- counting -------------------------------------------------------- */

@@ -202,7 +202,7 @@ static void count_leaves(struct vd_pgtable *pt, unsigned level, uint64_t n, bool
 		vd_mmu_count(&vd_mmu_counters(pt)->device_bytes, n << pt->format->shift[level]);
 }
 
-/* The table of granules that @first lies in, the same as last time in most cases. NULL: none yet. */
+/* The table of granules that @first lies in, mostly the same as last time. NULL: none yet. */
 static inline struct vd_mmu_table *recent_table(struct vd_pgtable *pt, uint64_t first)
 {
 	struct vd_mmu_table *table = pt->recent;
