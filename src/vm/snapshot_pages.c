@@ -186,7 +186,7 @@ static void save_holes(struct snapshot_pages *p, uint64_t first, uint64_t end)
 {
 	static const bool stored[RUN_PAGES];
 
-	/* Who stores waits until it is watched no more, and does not find it watched and settled. */
+	/* Who stores waits until it is watched no more: it is never found watched and settled. */
 	for (; first < end; first++)
 		if (claim(p, first))
 			settle(p, first, 1, stored);
