@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "../base/test_env.h"
+
 #define OTHER (RIG_DATA + UINT64_C(0x200000))
 #define VA UINT64_C(0x40000000)	     /* canonical in every mode */
 #define USER_VA UINT64_C(0x10000000) /* of RIG_CODE, for programs in user mode */
@@ -339,6 +341,33 @@ static void accesses_across_pages_name_the_page_that_faults(void **state)
 	rig_close(&rig);
 }
 
+/* Each allocation that the harts' faults make fails once: the guest sees none of it. */
+static void a_shortage_in_the_host_is_no_fault_of_the_guest(void **state)
+{
+	static struct test_env test; /* what is freed late looks at it */
+	struct rig rig;
+	long step = 0;
+
+	(void)state;
+	test_env_init(&test);
+	rig_open(&rig, &(struct rig_setup){.env = &test.env, .flags = VD_HART_CHECK_TLB});
+	RIG_LOAD(&rig, RIG_CODE, LD(11, 10, 0), SD(11, 10, 8), END);
+	do {
+		struct vd_hart *hart = rig_start(&rig, 0, RIG_CODE, RIG_SUPERVISOR);
+
+		vd_mmu_zap(rig.mmu, (vd_gpa){0}, UINT64_MAX);
+		vd_hart_set_x(hart, 10, OTHER);
+		rig.harts[0].polls_max = 1000;
+		test_env_fail(&test, ++step, -ENOMEM);
+		rig_run(&rig, 0);
+		rig_expect_no_trap(&rig, 0);
+	} while (test_env_failed(&test));
+	test_env_fail(&test, 0, 0);
+	assert_true(step > 4 || rig.shadow);
+	rig_close(&rig);
+	assert_int_equal(test.blocks, 0);
+}
+
 /* ---- trapped areas ------------------------------------------------------------ */
 
 struct access_log {
@@ -463,6 +492,7 @@ int main(void)
 		cmocka_unit_test(addresses_must_be_canonical),
 		cmocka_unit_test(what_is_not_memory_is_an_access_fault),
 		cmocka_unit_test(accesses_across_pages_name_the_page_that_faults),
+		cmocka_unit_test(a_shortage_in_the_host_is_no_fault_of_the_guest),
 		cmocka_unit_test(trapped_accesses_of_all_widths_arrive),
 		cmocka_unit_test(what_a_trapped_area_refuses_faults),
 	};

@@ -138,7 +138,9 @@ enum cause vd_shadow_path(struct vd_hart *h, uint64_t va, unsigned access,
 			*level = level_of(what.guest_size);
 			return CAUSE_NONE;
 		}
-		if ((rc && rc != -ESTALE && rc != -EUCLEAN) || ++tries > SHADOW_TRIES)
+		/* As in stage2(). */
+		if ((rc && rc != -ESTALE && rc != -EUCLEAN && rc != -ENOMEM) ||
+		    ++tries > SHADOW_TRIES)
 			return cause_of(rc, access);
 	}
 	if (unlikely(h->config.flags & VD_HART_CHECK_TLB))

@@ -19,8 +19,8 @@
 #define PTE_RESERVED 0xffc0000000000000ull /* N, PBMT and the rest: neither Svnapot nor Svpbmt */
 
 /*
- * Faults of one access before it is given up: only a table that is corrupted over and over needs so
- * many.
+ * Faults of one access before it is given up: only a table that is corrupted over and over, or a
+ * host whose memory is used up, needs so many.
  */
 #define STAGE2_TRIES 100000u
 
@@ -78,8 +78,11 @@ static enum cause stage2(struct vd_hart *h, uint64_t gpa, unsigned access, void 
 			*host = NULL;
 			return CAUSE_NONE;
 		}
-		/* -EUCLEAN: somebody who watches the page is slow to let go of it. */
-		if ((rc && rc != -EUCLEAN) || ++tries > STAGE2_TRIES)
+		/*
+		 * -EUCLEAN: somebody who watches the page is slow to let go of it. -ENOMEM: no
+		 * table to be had in the host, which is no fault of the guest unless it lasts.
+		 */
+		if ((rc && rc != -EUCLEAN && rc != -ENOMEM) || ++tries > STAGE2_TRIES)
 			return access_fault(access);
 	}
 	if (unlikely(h->config.flags & VD_HART_CHECK_TLB))
