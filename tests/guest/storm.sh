@@ -30,7 +30,10 @@ while kill -0 "$vm" 2>/dev/null; do
 	"$viaduct" balloon "$name" $size >/dev/null 2>&1 || break
 	if [ $size = 128M ]; then size=256M; else size=128M; fi
 	"$viaduct" map "$name" >"$work/map" 2>&1 || break
-	"$viaduct" snapshot "$name" "$file" >"$work/snapshot" 2>&1 || break
+	"$viaduct" snapshot "$name" "$file.new" >"$work/snapshot" 2>&1 || break
+	# What goes on from one that was taken later has nothing more to say.
+	! console_has storm '^hash: ok' || break
+	mv "$file.new" "$file"
 	taken=$((taken + 1))
 done
 status=0
@@ -40,7 +43,7 @@ wait "$reader"
 [ "$status" = 0 ] || fail_boot storm 'the guest did not power off'
 console_has storm "^hash: ok, 2 worker(s), $rounds rounds" || fail_boot storm 'a sum is wrong'
 zaps=$(counter "$work/stats" zaps)
-[ $taken -ge 2 ] || { cat "$work/snapshot"; fail "$taken snapshots were taken"; }
+[ $taken -ge 1 ] || { cat "$work/snapshot"; fail "$taken snapshots were taken"; }
 
 "$viaduct" run --restore "$file" </dev/null >"$work/restored.console" 2>&1 ||
 	fail_boot restored 'what went on from the last snapshot did not power off'
