@@ -134,7 +134,7 @@ static int copy_guarded(struct copy *copy, struct dma_piece *piece)
 	env->read_enter(env);
 	r = dma_resolve(copy->space, copy->iova, access_of(copy), piece);
 	first = *piece;
-	copy->watched = piece->watched;
+	copy->watched = !r && piece->watched;
 	if (!r && piece->run < copy->length)
 		r = check_rest(copy, piece->run, piece);
 	if (!r && copy->watched && !copy->told)
