@@ -24,7 +24,7 @@ struct vd_dirty_ring {
 	struct vd_mem_dirty_ring_config config;
 	_Alignas(64) _Atomic uint64_t tail;
 	_Alignas(64) _Atomic uint64_t head;
-	_Atomic bool lost, told;
+	_Atomic uint32_t lost, told;
 	struct cell cells[];
 };
 
