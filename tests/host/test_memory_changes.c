@@ -47,8 +47,8 @@ static const char *const report_names[] = {
 	[GUARD] = "at once | a hit of the fault guard",
 	[GUARD_LOOKUP] = "at once | a hit of the fault guard; lookups answer -EFAULT",
 	[UNMAP] = "before the call returns | invalidation; lookups answer -EFAULT",
-	[UNMAP_REUSED] = "before the call returns | invalidation, and release if it is in use again by "
-			 "then; lookups answer -EFAULT",
+	[UNMAP_REUSED] = ("before the call returns | invalidation, and release if it is in use again "
+			  "by then; lookups answer -EFAULT"),
 	[RELEASE] = "before the call returns | invalidation, release; lookups answer -EFAULT",
 };
 
