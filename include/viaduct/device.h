@@ -130,6 +130,36 @@ int vd_display_mode(struct vd_device *device, struct vd_display_mode *mode, stru
 int vd_display_screenshot(struct vd_device *device, const char *path, struct vd_error *error);
 
 /*
+ * ---- edu ---------------------------------------------------------------------------------------
+ */
+
+/**
+ * struct vd_edu_config - QEMU's educational device, for drivers and for who writes devices
+ * @env, @host, @space: the environment, the host, and what DMA reaches
+ * @dma_mask: bits of an address that the device has wires for; 0 for 28
+ */
+struct vd_edu_config {
+	const struct vd_env *env;
+	struct vd_host *host;
+	struct vd_dma_space *space;
+	uint64_t dma_mask;
+};
+
+/**
+ * vd_edu_create() - the device of QEMU's specification docs/specs/edu.rst (1234:11e8, class
+ * 0xff0000)
+ *
+ * BAR 0 is trapped. Registers that the specification does not have read as zero, accesses that it
+ * does not allow as all ones. A factorial, modulo 2^32, is there at once; DMA is done by the time
+ * the write of the command register returns, unless another thread has just begun one. What is not
+ * inside the buffer or not mapped is not transferred, and the transfer ends as any other.
+ *
+ * Return: 0 and a device; with the reason in @error: -ENOMEM.
+ */
+int vd_edu_create(const struct vd_edu_config *config, struct vd_device **device,
+		  struct vd_error *error);
+
+/*
  * ---- balloon -----------------------------------------------------------------------------------
  */
 

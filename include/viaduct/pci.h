@@ -99,8 +99,10 @@ struct vd_pci_capability {
  * @capabilities, @capability_count: of the device's own; they follow the ones that are made here
  * @bus_master: called when the command register's bus master bit changes, with the device's lock
  *	held; optional
+ * @state, @state_size: in place of the operations' save and load: bytes that are saved and loaded
+ *	as they are, and of which every value is a good one. They stay where they are
  *
- * Everything is copied but what @ops and @context point at.
+ * Everything is copied but what @ops, @context and @state point at.
  */
 struct vd_pci_function_config {
 	const struct vd_env *env;
@@ -117,6 +119,8 @@ struct vd_pci_function_config {
 	const struct vd_device_ops *ops;
 	void *context;
 	void (*bus_master)(void *context, bool on);
+	void *state;
+	size_t state_size;
 };
 
 /**

@@ -6,6 +6,7 @@
 
 #include <viaduct/device.h>
 
+#include "cli/devices.h"
 #include "cli/images.h"
 #include "cli/run.h"
 
@@ -100,13 +101,13 @@ static int get_size(const struct spec *spec, const char *key, uint64_t *size,
 	return 0;
 }
 
-static int create_nvme(const struct spec *spec, const struct vd_env *env, struct vd_vm *vm,
+static int create_nvme(const struct spec *spec, const struct device_place *place,
 		       struct vd_device **device, struct vd_error *error)
 {
 	static const char *const known[] = {"image", "snapshot", "readonly", "serial", "backing",
 					    "flush", NULL};
 	struct vd_nvme_config config = {
-		.env = env, .host = vd_vm_host(vm), .space = vd_vm_dma_space(vm),
+		.env = place->env, .host = place->host, .space = place->space,
 		.image = get(spec, "image"), .serial = get(spec, "serial"),
 		.backing = get(spec, "backing"), .flush = get(spec, "flush"),
 	};
@@ -121,11 +122,11 @@ static int create_nvme(const struct spec *spec, const struct vd_env *env, struct
 	return rc ? rc : vd_nvme_create(&config, device, error);
 }
 
-static int create_display(const struct spec *spec, const struct vd_env *env, struct vd_vm *vm,
+static int create_display(const struct spec *spec, const struct device_place *place,
 			  struct vd_device **device, struct vd_error *error)
 {
 	static const char *const known[] = {"memory", "width", "height", NULL};
-	struct vd_display_config config = {.env = env, .host = vd_vm_host(vm)};
+	struct vd_display_config config = {.env = place->env, .host = place->host};
 	uint64_t width = 0, height = 0, memory = 0;
 	int rc = check_keys(spec, known, error);
 
@@ -144,46 +145,72 @@ static int create_display(const struct spec *spec, const struct vd_env *env, str
 	return rc ? rc : vd_display_create(&config, device, error);
 }
 
-static int create_balloon(const struct spec *spec, const struct vd_env *env, struct vd_vm *vm,
-			  struct vd_balloon **balloon, struct vd_device **device,
-			  struct vd_error *error)
+static int create_balloon(const struct spec *spec, const struct device_place *place,
+			  struct vd_device **device, struct vd_error *error)
 {
 	static const char *const known[] = {"size", "reporting", NULL};
 	struct vd_balloon_config config = {
-		.env = env, .host = vd_vm_host(vm), .space = vd_vm_dma_space(vm),
-		.memory = vd_host_object_size(vd_vm_ram(vm)), .reporting = true,
+		.env = place->env, .host = place->host, .space = place->space,
+		.memory = place->memory, .reporting = true,
 	};
 	int rc = check_keys(spec, known, error);
 
-	if (!rc && *balloon)
+	if (!rc && !place->balloon)
+		rc = vd_error_set(error, -EINVAL, "a balloon has to know the guest's memory: use "
+				  "it with viaduct run");
+	if (!rc && *place->balloon)
 		rc = vd_error_set(error, -EEXIST, "a machine has one balloon at most");
 	if (!rc)
 		rc = get_size(spec, "size", &config.target, error);
 	if (!rc && get(spec, "reporting"))
 		rc = get_switch(spec, "reporting", &config.reporting, error);
-	return rc ? rc : vd_balloon_create(&config, balloon, device, error);
+	return rc ? rc : vd_balloon_create(&config, place->balloon, device, error);
 }
 
-int run_device_create(const char *text, const struct vd_env *env, struct vd_vm *vm,
-		      struct vd_balloon **balloon, struct vd_device **device,
-		      struct vd_error *error)
+static int create_edu(const struct spec *spec, const struct device_place *place,
+		      struct vd_device **device, struct vd_error *error)
 {
-	static const char *const kinds[] = {"nvme", "display", "balloon", NULL};
+	static const char *const known[] = {"dma_mask", NULL};
+	struct vd_edu_config config = {
+		.env = place->env, .host = place->host, .space = place->space,
+	};
+	int rc = check_keys(spec, known, error);
+
+	if (!rc)
+		rc = get_size(spec, "dma_mask", &config.dma_mask, error);
+	return rc ? rc : vd_edu_create(&config, device, error);
+}
+
+static const struct kind {
+	const char *name;
+	int (*create)(const struct spec *spec, const struct device_place *place,
+		      struct vd_device **device, struct vd_error *error);
+} kinds[] = {
+	{"nvme", create_nvme},
+	{"display", create_display},
+	{"balloon", create_balloon},
+	{"edu", create_edu},
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+int device_create(const char *text, const struct device_place *place, struct vd_device **device,
+		  struct vd_error *error)
+{
+	const char *names[KINDS + 1] = {NULL}, *near;
 	struct spec spec;
-	const char *near;
 	int rc = split(text, &spec, error);
 
 	if (rc)
 		return rc;
-	if (!strcmp(spec.name, "nvme"))
-		return create_nvme(&spec, env, vm, device, error);
-	if (!strcmp(spec.name, "display"))
-		return create_display(&spec, env, vm, device, error);
-	if (!strcmp(spec.name, "balloon"))
-		return create_balloon(&spec, env, vm, balloon, device, error);
-	near = nearest(spec.name, kinds);
+	for (size_t i = 0; i < KINDS; i++) {
+		names[i] = kinds[i].name;
+		if (!strcmp(spec.name, kinds[i].name))
+			return kinds[i].create(&spec, place, device, error);
+	}
+	near = nearest(spec.name, names);
 	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", spec.name,
-			    near ? "; did you mean '" : " (there are nvme, display and balloon)",
+			    near ? "; did you mean '" :
+				   " (there are nvme, display, balloon and edu)",
 			    near ? near : "", near ? "'?" : "");
 }
 

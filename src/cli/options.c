@@ -29,7 +29,8 @@ static const struct option options_known[] = {
 	 "                       nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT]\n"
 	 "                            [,backing=uring|sync]\n"
 	 "                       display[,memory=SIZE][,width=N,height=N]\n"
-	 "                       balloon[,size=SIZE][,reporting=on|off]"},
+	 "                       balloon[,size=SIZE][,reporting=on|off]\n"
+	 "                       edu[,dma_mask=N]"},
 	{"--restore", TEXT, AT(restore), "FILE",
 	 "go on from a snapshot, with its kernel, memory and devices"},
 	{"--no-direct-mmio", FLAG, AT(no_direct_mmio), NULL,

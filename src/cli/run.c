@@ -6,6 +6,7 @@
 
 #include <viaduct/device.h>
 
+#include "cli/devices.h"
 #include "cli/run.h"
 #include "cli/snapshot.h"
 
@@ -38,11 +39,15 @@ static int add_devices(struct run_record *record, const struct vd_env *env, stru
 		       struct vd_error *error)
 {
 	const struct run_options *options = record->options;
+	const struct device_place place = {
+		.env = env, .host = vd_vm_host(vm), .space = vd_vm_dma_space(vm),
+		.mem = vd_vm_mem(vm), .memory = vd_host_object_size(vd_vm_ram(vm)),
+		.balloon = &record->balloon,
+	};
 
 	for (unsigned i = 0; i < options->device_count; i++) {
 		struct vd_device *device;
-		int rc = run_device_create(options->devices[i], env, vm, &record->balloon, &device,
-					   error);
+		int rc = device_create(options->devices[i], &place, &device, error);
 
 		if (rc)
 			return rc;

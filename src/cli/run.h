@@ -35,11 +35,7 @@ void run_options_help(void);
 /* "512M", "1G", "4096"; false if it is no size */
 bool parse_size(const char *text, uint64_t *size);
 
-/* devices.c: from "nvme,image=FILE,snapshot=on". *@balloon is the machine's balloon, or NULL. */
-int run_device_create(const char *spec, const struct vd_env *env, struct vd_vm *vm,
-		      struct vd_balloon **balloon, struct vd_device **device,
-		      struct vd_error *error);
-/* The image= of a specification; its path is empty if it has none. */
+/* devices.c: the image= of a specification; its path is empty if it has none. */
 struct run_image;
 int run_device_image(const char *spec, struct run_image *image, struct vd_error *error);
 /*

@@ -22,6 +22,8 @@ struct function {
 	const struct vd_device_ops *ops;
 	void *context;
 	void (*bus_master)(void *context, bool on);
+	void *state;
+	size_t state_size;
 	struct vd_pci_config space;
 	/* Where the MSI-X table and PBA are, whole pages; empty without MSI-X. */
 	unsigned msix_bar;
@@ -127,7 +129,20 @@ static int function_save(void *context, struct vd_stream *stream)
 
 	vd_stream_put_u64(stream, STATE_MAGIC);
 	vd_stream_put(stream, fn->space.bytes, sizeof(fn->space.bytes));
-	return fn->ops->save ? fn->ops->save(fn->context, stream) : 0;
+	if (fn->ops->save)
+		return fn->ops->save(fn->context, stream);
+	vd_stream_put(stream, fn->state, fn->state_size);
+	return 0;
+}
+
+static int load_own(struct function *fn, struct vd_stream *stream)
+{
+	if (fn->ops->load)
+		return fn->ops->load(fn->context, stream);
+	if (stream->length - stream->position < fn->state_size)
+		return -EINVAL;
+	vd_stream_get(stream, fn->state, fn->state_size);
+	return 0;
 }
 
 /* Configuration space changes last: the device's own state is what may turn out to be bad. */
@@ -142,7 +157,7 @@ static int function_load(void *context, struct vd_stream *stream)
 	vd_stream_get(stream, saved, sizeof(saved));
 	if (stream->failed || memcmp(saved, fn->space.initial, PCI_COMMAND))
 		return -EINVAL;
-	rc = fn->ops->load ? fn->ops->load(fn->context, stream) : 0;
+	rc = load_own(fn, stream);
 	if (rc)
 		return rc;
 	if (vd_pci_config_load(&fn->space, saved) & VD_PCI_EVENT_BUS_MASTER)
@@ -380,6 +395,8 @@ int vd_pci_function_create(const struct vd_pci_function_config *config, struct v
 	fn->ops = config->ops;
 	fn->context = config->context;
 	fn->bus_master = config->bus_master;
+	fn->state = config->state;
+	fn->state_size = config->state_size;
 	fn->msix_bar = config->msix_bar;
 	fn->msix_offset = config->msix_offset;
 	fn->msix_size = msix_size;
