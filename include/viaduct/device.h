@@ -160,6 +160,30 @@ int vd_edu_create(const struct vd_edu_config *config, struct vd_device **device,
 		  struct vd_error *error);
 
 /*
+ * ---- bench -------------------------------------------------------------------------------------
+ */
+
+/** struct vd_bench_config - a device that measures; as in struct vd_device_config */
+struct vd_bench_config {
+	const struct vd_env *env;
+	struct vd_host *host;
+	struct vd_dma_space *space;
+};
+
+/**
+ * vd_bench_create() - a device that says how long its DMA and its interrupts take
+ *
+ * BAR 2, 4 KiB, is trapped; registers are of 8 bytes. 0x08: an IOVA. 0x10: written with n, 4 KiB
+ * are read n times from there, before the write returns; 0x18: the nanoseconds that took, all ones
+ * if it failed. 0x20: written with n, vector 0 of MSI-X is raised n times; 0x28: the nanoseconds
+ * that took. n is at most 2^20. All else reads as zero.
+ *
+ * Return: 0 and a device; with the reason in @error: -ENOMEM.
+ */
+int vd_bench_create(const struct vd_bench_config *config, struct vd_device **device,
+		    struct vd_error *error);
+
+/*
  * ---- balloon -----------------------------------------------------------------------------------
  */
 

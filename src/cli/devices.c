@@ -181,6 +181,18 @@ static int create_edu(const struct spec *spec, const struct device_place *place,
 	return rc ? rc : vd_edu_create(&config, device, error);
 }
 
+static int create_bench(const struct spec *spec, const struct device_place *place,
+			struct vd_device **device, struct vd_error *error)
+{
+	static const char *const known[] = {NULL};
+	struct vd_bench_config config = {
+		.env = place->env, .host = place->host, .space = place->space,
+	};
+	int rc = check_keys(spec, known, error);
+
+	return rc ? rc : vd_bench_create(&config, device, error);
+}
+
 static const struct kind {
 	const char *name;
 	int (*create)(const struct spec *spec, const struct device_place *place,
@@ -190,6 +202,7 @@ static const struct kind {
 	{"display", create_display},
 	{"balloon", create_balloon},
 	{"edu", create_edu},
+	{"bench", create_bench},
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -210,7 +223,7 @@ int device_create(const char *text, const struct device_place *place, struct vd_
 	near = nearest(spec.name, names);
 	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", spec.name,
 			    near ? "; did you mean '" :
-				   " (there are nvme, display, balloon and edu)",
+				   " (there are nvme, display, balloon, edu and bench)",
 			    near ? near : "", near ? "'?" : "");
 }
 
