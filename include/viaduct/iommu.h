@@ -15,6 +15,9 @@
  * owner never calls invalidate. Where an invalidation may not sleep and there are pins, it fails
  * with -EAGAIN.
  *
+ * Memory may also be somebody's who gave no descriptor and answers messages (vd_dma_map_remote()):
+ * copies and pins reach it like any other, but sleep; no guard can hold it.
+ *
  * Anything outside the maps faults, is counted and changes nothing (A12); in a space that follows a
  * guest that includes all trap slots: registers, configuration space, the MSI window. Device memory
  * (another device's BAR) is reached like RAM; while it is being reset or moved, DMA to it faults
@@ -46,12 +49,15 @@ struct vd_dma_space;
  * @host: whose memory objects it can map
  * @page_shift: alignment of maps; 0 for the host's, else at least that
  * @pin_limit_ms: how long an invalidation waits for pins before -EBUSY; 0 for 10 s
+ * @bounce_limit: bytes that the buffers of all pins together may take, for memory that is reached
+ *	by messages; 0 for 64 MiB
  */
 struct vd_dma_config {
 	const struct vd_env *env;
 	struct vd_host *host;
 	unsigned page_shift;
 	uint64_t pin_limit_ms;
+	uint64_t bounce_limit;
 };
 
 /**
@@ -95,18 +101,76 @@ int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	       struct vd_host_object *object, uint64_t offset, unsigned access);
 
 /**
+ * struct vd_dma_remote_ops - memory that is reached by messages: a client that gave no descriptor
+ * @read, @write: @length bytes, all in one map; needed as far as the map's access goes
+ *
+ * Called on the thread that copies, pins or unpins, with no lock of this floor held and in no
+ * guard; may sleep, on several threads at once, and may call into the space. The caller's locks are
+ * held: a device's. Messages that are too long for the client are the callback's to split.
+ *
+ * vd_dma_unmap() waits for calls under way: whoever unmaps sees to it first that they return, with
+ * an error. It may also be the thread that calls back: an owner of a pin that lets go when it is
+ * asked writes back from inside vd_dma_unmap(). Who cannot send a message then returns an error.
+ *
+ * Return: 0; a negative errno (-EIO, -ETIMEDOUT, -ECONNRESET, -ECANCELED ...), which the copy or
+ *	pin returns as well, with -EIO in place of -EAGAIN and -EREMOTE.
+ */
+struct vd_dma_remote_ops {
+	int (*read)(void *context, vd_iova iova, void *buffer, size_t length);
+	int (*write)(void *context, vd_iova iova, const void *buffer, size_t length);
+};
+
+/**
+ * vd_dma_map_remote() - make memory that is reached by messages reachable at an IOVA
+ * @access: as vd_dma_map()
+ * @ops, @context: until the map is gone
+ *
+ * vd_dma_read() and vd_dma_write() call back; vd_dma_pin() gives a buffer that is filled and
+ * written back; vd_dma_translate() answers -EOPNOTSUPP. One copy or pin may reach both kinds of
+ * maps.
+ *
+ * Return: as vd_dma_map(); -EINVAL as well if an operation is missing.
+ */
+int vd_dma_map_remote(struct vd_dma_space *space, vd_iova iova, uint64_t length, unsigned access,
+		      const struct vd_dma_remote_ops *ops, void *context);
+
+/**
  * vd_dma_unmap() - take away exactly the maps that lie in the range
  * @unmapped: set to the bytes that were mapped, 0 on error; may be NULL
  *
- * Closes the maps (new accesses fault), asks the owners of pins and waits for them, for guards and
- * for vd_dma_discard().
+ * Closes the maps (new accesses fault), asks the owners of pins and waits for them, for guards, for
+ * vd_dma_discard() and for callbacks of remote maps.
  * Sleeps; no lock held that a guard's or pin's holder takes, not in a guard.
  *
  * Return: 0, also where nothing was mapped; -EINVAL zero length, misaligned, or it would split a
- *	map; -EOVERFLOW; -EBUSY the space follows a guest, or pins stayed past the limit: then the
- *	maps stay, closed, and keep their memory until a later call succeeds.
+ *	map; -EOVERFLOW; -EBUSY the space follows a guest, or pins or callbacks stayed past the
+ *	limit: then the maps stay, closed, and keep their memory until a later call succeeds.
  */
 int vd_dma_unmap(struct vd_dma_space *space, vd_iova iova, uint64_t length, uint64_t *unmapped);
+/** vd_dma_unmap_all() - vd_dma_unmap() of all maps. Return: 0; -EBUSY. */
+int vd_dma_unmap_all(struct vd_dma_space *space, uint64_t *unmapped);
+
+/**
+ * struct vd_dma_map_info - what is mapped
+ * @object, @offset: NULL and 0 if it is reached by messages
+ */
+struct vd_dma_map_info {
+	vd_iova iova;
+	uint64_t length;
+	struct vd_host_object *object;
+	uint64_t offset;
+	unsigned access;
+};
+
+/**
+ * vd_dma_each_map() - call @fn for each map, by ascending address; closed ones are left out
+ *
+ * With the space's lock held: @fn is short and calls nothing of this space. Stops when it returns
+ * non-zero. Of a space that follows a guest there are none: see vd_mem_each().
+ * Return: 0, or what stopped it.
+ */
+int vd_dma_each_map(struct vd_dma_space *space,
+		    int (*fn)(void *context, const struct vd_dma_map_info *map), void *context);
 
 /**
  * vd_dma_follow() - IOVA = guest physical address: all RAM slots, and device slots (peer to peer)
@@ -148,6 +212,8 @@ struct vd_dma_pin {
 	struct vd_dma_pin *next, **previous;
 	uint64_t bytes;
 	uint64_t asked;
+	void *bounce;
+	uint64_t bounce_bytes;
 };
 
 /**
@@ -161,8 +227,13 @@ struct vd_dma_pin {
  * All or nothing. Sleeps while an invalidation of a range is under way: not in a guard, and not
  * with a lock that a listener takes.
  *
+ * Memory that is reached by messages is stood for by a buffer until unpin. With VD_READ it is read
+ * before this returns, and the owner may already be asked for the pin meanwhile. With VD_WRITE all
+ * of it is written at unpin: what the device has not stored to becomes zero if VD_READ is missing.
+ *
  * Return: 0; -EFAULT a byte is not mapped or not allowed, a range is empty or wraps, or there is
- *	none (counted as one fault); -ENOSPC not enough segments.
+ *	none (counted as one fault); -ENOSPC not enough segments; of memory that is reached by
+ *	messages -ENOBUFS the space's bounce limit, -ENOMEM, and what its @read returned.
  */
 int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, unsigned count,
 	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
@@ -170,8 +241,13 @@ int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, un
 /**
  * vd_dma_unpin() - any thread, never sleeps for long; pages pinned for VD_WRITE are marked dirty,
  * and those that are watched are told of: then it takes as long as the watcher. The ranges are read
+ *
+ * What was pinned for VD_WRITE and is reached by messages is written now: then this sleeps, and may
+ * fail. The pin is over all the same, and other ranges have been written. Calls that failed are
+ * counted (@remote_errors); a device completes its I/O with an error.
+ * Return: 0, or the first error of a @write; always 0 where no memory is reached by messages.
  */
-void vd_dma_unpin(struct vd_dma_pin *pin);
+int vd_dma_unpin(struct vd_dma_pin *pin);
 /**
  * vd_dma_owner_drain() - wait until no unpin_request of the owner runs
  * @owner: NULL for all owners
@@ -194,7 +270,8 @@ void vd_dma_guard_leave(struct vd_dma_space *space);
  * @run: set to the bytes contiguous from it on, at most what the map holds
  * After storing through the pointer, call vd_dma_mark_dirty() before the guard is left.
  * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way, or somebody watches the page
- *	that is to be stored to: leave the guard, vd_dma_wait(), try again.
+ *	that is to be stored to: leave the guard, vd_dma_wait(), try again; -EOPNOTSUPP the memory
+ *	is reached by messages: leave the guard, copy or pin.
  */
 int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, void **pointer,
 		     uint64_t *run);
@@ -212,9 +289,11 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length);
 /**
  * vd_dma_read(), vd_dma_write() - copy under a guard (entered here), across maps
  *
- * Waits out invalidations. Not in a guard.
+ * Waits out invalidations. Not in a guard. Where a part is reached by messages, the copy goes on
+ * from piece to piece, and sleeps.
  * Return: 0; -EFAULT a byte is not mapped or not allowed (counted as one fault): then nothing was
- *	written, unless the memory was taken away meanwhile.
+ *	written, unless the memory was taken away meanwhile; what a callback returned: then what
+ *	comes before that piece was copied.
  */
 int vd_dma_read(struct vd_dma_space *space, vd_iova iova, void *buffer, size_t length);
 int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, size_t length);
@@ -235,9 +314,9 @@ int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, s
  * Sleeps: no lock held that a listener takes, the device's own included, and not in a guard: a
  * device calls this from its @work (vfio.h).
  * Return: 0; with nothing changed, -EINVAL empty, or no whole pages; -EOVERFLOW; -EFAULT a byte is
- *	not mapped or not allowed, or device memory (counted as one fault); of the stretch that
- *	failed, which is unchanged: -EBUSY pinned, or held in memory; -EINVAL parts of huge pages;
- *	-EOPNOTSUPP, -ENOMEM, -EIO.
+ *	not mapped or not allowed, device memory, or reached by messages (counted as one fault); of
+ *	the stretch that failed, which is unchanged: -EBUSY pinned, or held in memory; -EINVAL parts
+ *	of huge pages; -EOPNOTSUPP, -ENOMEM, -EIO.
  */
 int vd_dma_discard(struct vd_dma_space *space, vd_iova iova, uint64_t length, uint64_t *discarded);
 
@@ -249,6 +328,8 @@ int vd_dma_discard(struct vd_dma_space *space, vd_iova iova, uint64_t length, ui
  * @pinned_bytes: now
  * @faults: calls that failed with -EFAULT
  * @discarded: bytes given back by vd_dma_discard()
+ * @remote_calls, @remote_errors: callbacks of remote maps, and those that failed
+ * @bounced_bytes: memory that stands for such maps in pins, now
  * @maps: now; of a space that follows a guest, its RAM and device slots
  */
 struct vd_dma_stats {
@@ -257,6 +338,9 @@ struct vd_dma_stats {
 	uint64_t pinned_bytes;
 	uint64_t faults;
 	uint64_t discarded;
+	uint64_t remote_calls;
+	uint64_t remote_errors;
+	uint64_t bounced_bytes;
 	uint64_t maps;
 };
 void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats);

@@ -18,6 +18,8 @@ int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, 
 	struct dma_piece piece;
 	int r = dma_resolve(space, iova.value, access, &piece);
 
+	if (r == -EREMOTE)
+		return -EOPNOTSUPP;
 	if (r)
 		return r == -EFAULT ? dma_fault(space) : r;
 	if (piece.watched)
@@ -61,6 +63,7 @@ struct copy {
 	const unsigned char *from_buffer;
 	bool told;    /* the watchers were, before the store */
 	bool watched; /* a part of it was, when last looked at */
+	bool remote;  /* a part of it is reached by messages, outside of read sections */
 };
 
 static unsigned access_of(const struct copy *copy)
@@ -93,9 +96,10 @@ static int check_rest(struct copy *copy, uint64_t done, struct dma_piece *piece)
 	while (done < copy->length) {
 		int r = dma_resolve(copy->space, copy->iova + done, access_of(copy), piece);
 
-		if (r)
+		if (r && r != -EREMOTE)
 			return r;
 		copy->watched |= piece->watched;
+		copy->remote |= r == -EREMOTE;
 		done += piece_length(copy, piece, done);
 	}
 	return 0;
@@ -123,7 +127,8 @@ static int copy_pieces(const struct copy *copy, struct dma_piece *piece)
 }
 
 /*
- * *@piece is what has to be waited for if this returns -EAGAIN; -EUCLEAN: watchers are to be told.
+ * *@piece is what has to be waited for if this returns -EAGAIN; -EUCLEAN: watchers are to be told;
+ * -EREMOTE: all is there, but not all can be copied here.
  */
 static int copy_guarded(struct copy *copy, struct dma_piece *piece)
 {
@@ -135,8 +140,11 @@ static int copy_guarded(struct copy *copy, struct dma_piece *piece)
 	r = dma_resolve(copy->space, copy->iova, access_of(copy), piece);
 	first = *piece;
 	copy->watched = !r && piece->watched;
-	if (!r && piece->run < copy->length)
+	copy->remote = r == -EREMOTE;
+	if ((!r || copy->remote) && piece->run < copy->length)
 		r = check_rest(copy, piece->run, piece);
+	if (!r && copy->remote)
+		r = -EREMOTE;
 	if (!r && copy->watched && !copy->told)
 		r = -EUCLEAN;
 	if (!r) {
@@ -145,6 +153,50 @@ static int copy_guarded(struct copy *copy, struct dma_piece *piece)
 	}
 	env->read_leave(env);
 	return r;
+}
+
+/* What is @done on, as far as it is local and of one piece; @step is set to how far that was. */
+static int copy_local(const struct copy *copy, uint64_t done, struct dma_piece *piece,
+		      uint64_t *step)
+{
+	const struct vd_env *env = copy->space->env;
+	int r;
+
+	env->read_enter(env);
+	r = dma_resolve(copy->space, copy->iova + done, access_of(copy), piece);
+	*step = piece_length(copy, piece, done);
+	if (!r) {
+		copy_piece(copy, piece, done);
+		dma_count(copy->space, 1);
+	}
+	env->read_leave(env);
+	return r;
+}
+
+/* Piece by piece, messages outside of any guard: what has been seen may go meanwhile. */
+static int copy_mixed(const struct copy *copy)
+{
+	struct dma_piece piece;
+	uint64_t done = 0, step;
+
+	while (done < copy->length) {
+		int r = copy_local(copy, done, &piece, &step);
+
+		if (r == -EAGAIN) {
+			dma_wait_for(copy->space, &piece);
+			continue;
+		}
+		if (r == -EREMOTE)
+			r = dma_remote_copy(copy->space, copy->iova + done, access_of(copy),
+					    copy->to_buffer
+						    ? copy->to_buffer + done
+						    : (unsigned char *)copy->from_buffer + done,
+					    &step);
+		if (r)
+			return r;
+		done += step;
+	}
+	return 0;
 }
 
 static int copy_all(struct copy *copy)
@@ -164,8 +216,10 @@ static int copy_all(struct copy *copy)
 			dma_tell(copy->space, copy->iova, copy->length);
 		copy->told |= r == -EUCLEAN;
 	}
+	if (r == -EREMOTE)
+		r = copy_mixed(copy);
 	if (r)
-		return dma_fault(copy->space);
+		return r == -EFAULT ? dma_fault(copy->space) : r;
 	/* Whoever goes on watching hears of it once more when it is over. */
 	if (copy->watched)
 		dma_tell(copy->space, copy->iova, copy->length);

@@ -69,7 +69,8 @@ static const struct dma_map *find_map(const struct vd_dma_space *space, uint64_t
 
 	/* Relaxed: written under this lock. */
 	if (!map || atomic_load_explicit(&map->closed, memory_order_relaxed) ||
-	    !(map->access & VD_WRITE) || vd_host_object_kind(map->object) != VD_PAGE_RAM)
+	    !(map->access & VD_WRITE) || !map->object ||
+	    vd_host_object_kind(map->object) != VD_PAGE_RAM)
 		return NULL;
 	return map;
 }

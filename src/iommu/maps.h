@@ -18,7 +18,7 @@
 /* Under the writer's lock but @start, @last, @object, @offset, @access, which never change. */
 struct dma_map {
 	uint64_t start, last; /* first and last byte */
-	struct vd_host_object *object;
+	struct vd_host_object *object; /* NULL: of a struct dma_remote_map (remote.c) */
 	uint64_t offset;
 	unsigned access;
 	_Atomic bool closed; /* being unmapped: serves nobody new */

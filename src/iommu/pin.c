@@ -10,6 +10,9 @@ struct gather {
 	unsigned count, room;
 	uint64_t pieces;
 	bool told; /* the watchers of what is to be stored to */
+	/* Of memory reached by messages: its bounce buffer, and how much of it is wanted. */
+	unsigned char *bounce;
+	uint64_t bounce_room, bounced;
 };
 
 static int gather_add(struct gather *gather, unsigned char *pointer, uint64_t length)
@@ -27,6 +30,23 @@ static int gather_add(struct gather *gather, unsigned char *pointer, uint64_t le
 	return 0;
 }
 
+/*
+ * Bytes that are reached by messages. Without a buffer they are only counted, and with one that is
+ * too small as well: a map has changed since they were.
+ */
+static int gather_remote(const struct vd_dma_space *space, struct gather *gather, uint64_t length)
+{
+	uint64_t at = gather->bounced;
+
+	/* each term is at most the limit, or the pin fails */
+	if (length > space->bounce_limit - at)
+		return -ENOBUFS;
+	gather->bounced += length;
+	if (gather->bounced > gather->bounce_room)
+		return 0;
+	return gather_add(gather, gather->bounce + at, length);
+}
+
 static int gather_range(struct vd_dma_space *space, const struct vd_dma_range *range,
 			unsigned access, struct gather *gather, struct dma_piece *piece)
 {
@@ -38,13 +58,14 @@ static int gather_range(struct vd_dma_space *space, const struct vd_dma_range *r
 		int r = dma_resolve(space, range->iova.value + done, access, piece);
 		uint64_t length = range->length - done;
 
-		if (r)
+		if (r && r != -EREMOTE)
 			return r;
 		if (piece->watched && !gather->told)
 			return -EUCLEAN;
 		if (piece->run < length)
 			length = piece->run;
-		r = gather_add(gather, piece->pointer, length);
+		r = r ? gather_remote(space, gather, length)
+		      : gather_add(gather, piece->pointer, length);
 		if (r)
 			return r;
 		done += length;
@@ -74,6 +95,8 @@ static int pin_locked(struct vd_dma_pin *pin, struct gather *gather, struct dma_
 		r = gather_range(pin->space, &pin->ranges[i], pin->access, gather, piece);
 		pin->bytes += pin->ranges[i].length;
 	}
+	if (!r && gather->bounced != gather->bounce_room)
+		r = -EREMOTE;
 	if (!r)
 		pin_link(pin);
 	return r;
@@ -86,34 +109,80 @@ static void tell_ranges(struct vd_dma_space *space, const struct vd_dma_range *r
 		dma_tell(space, ranges[i].iova.value, ranges[i].length);
 }
 
-int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, unsigned count,
-	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
-	       struct vd_dma_segment *segments, unsigned *segment_count)
+static void pin_unlink(struct vd_dma_pin *pin)
 {
+	struct vd_dma_space *space = pin->space;
+
+	*pin->previous = pin->next;
+	if (pin->next)
+		pin->next->previous = pin->previous;
+	space->pinned_bytes -= pin->bytes;
+	dma_wake(space);
+}
+
+/* As often as something changes meanwhile. */
+static int pin_ranges(struct vd_dma_pin *pin, struct gather *gather,
+		      struct vd_dma_segment *segments, unsigned room)
+{
+	struct vd_dma_space *space = pin->space;
 	struct dma_piece piece;
-	struct gather gather;
 	bool told = false;
 	int r;
 
 	for (;;) {
-		gather = (struct gather){.segments = segments, .room = *segment_count,
-					 .told = told};
-		*pin = (struct vd_dma_pin){.space = space, .owner = owner, .ranges = ranges,
-					   .count = count, .access = access};
+		*gather = (struct gather){.segments = segments, .room = room, .told = told,
+					  .bounce = pin->bounce,
+					  .bounce_room = pin->bounce_bytes};
+		pin->bytes = 0;
 		dma_lock(space);
-		r = pin_locked(pin, &gather, &piece);
+		r = pin_locked(pin, gather, &piece);
 		dma_unlock(space);
 		if (r == -EAGAIN) {
 			dma_wait_for(space, &piece);
-			continue;
+		} else if (r == -EREMOTE) {
+			dma_bounce_free(pin);
+			r = dma_bounce_allocate(pin, gather->bounced);
+			if (r)
+				return r;
+		} else if (r == -EUCLEAN) {
+			tell_ranges(space, pin->ranges, pin->count);
+			told = true;
+		} else {
+			return r;
 		}
-		if (r != -EUCLEAN)
-			break;
-		tell_ranges(space, ranges, count);
-		told = true;
 	}
-	if (r)
+}
+
+/* What the device is going to read, from where it is reached by messages only. */
+static int fill_bounce(struct vd_dma_pin *pin)
+{
+	int r = pin->bounce && pin->access & VD_READ ? dma_bounce_copy(pin, VD_READ) : 0;
+
+	if (!r)
+		return 0;
+	dma_lock(pin->space);
+	pin_unlink(pin);
+	pin->space->pin_count--;
+	dma_unlock(pin->space);
+	return r;
+}
+
+int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, unsigned count,
+	       unsigned access, struct vd_dma_owner *owner, struct vd_dma_pin *pin,
+	       struct vd_dma_segment *segments, unsigned *segment_count)
+{
+	struct gather gather;
+	int r;
+
+	*pin = (struct vd_dma_pin){.space = space, .owner = owner, .ranges = ranges,
+				   .count = count, .access = access};
+	r = pin_ranges(pin, &gather, segments, *segment_count);
+	if (!r)
+		r = fill_bounce(pin);
+	if (r) {
+		dma_bounce_free(pin);
 		return r == -EFAULT ? dma_fault(space) : r;
+	}
 	dma_count(space, gather.pieces);
 	for (unsigned i = 0; i < count && space->env->trace_events & VD_TRACE_PIN; i++)
 		vd_trace(space->env, VD_TRACE_PIN, ranges[i].iova.value, ranges[i].length, access);
@@ -121,11 +190,15 @@ int vd_dma_pin(struct vd_dma_space *space, const struct vd_dma_range *ranges, un
 	return 0;
 }
 
-void vd_dma_unpin(struct vd_dma_pin *pin)
+int vd_dma_unpin(struct vd_dma_pin *pin)
 {
 	struct vd_dma_space *space = pin->space;
 	bool watched = false;
+	int r = 0;
 
+	/* While the pin keeps the maps. */
+	if (pin->bounce && pin->access & VD_WRITE)
+		r = dma_bounce_copy(pin, VD_WRITE);
 	dma_lock(space);
 	/* Before the pin is gone: what it held, and the log of it, may go with it. */
 	if (pin->access & VD_WRITE && space->mem && !space->released) {
@@ -136,15 +209,13 @@ void vd_dma_unpin(struct vd_dma_pin *pin)
 			watched |= vd_mem_watched(space->mem, gpa, pin->ranges[i].length);
 		}
 	}
-	*pin->previous = pin->next;
-	if (pin->next)
-		pin->next->previous = pin->previous;
-	space->pinned_bytes -= pin->bytes;
-	dma_wake(space);
+	pin_unlink(pin);
 	dma_unlock(space);
+	dma_bounce_free(pin);
 	/* Who has begun to watch meanwhile, or kept on: what was let through is over. */
 	if (watched)
 		tell_ranges(space, pin->ranges, pin->count);
+	return r;
 }
 
 /* ---- getting memory back -------------------------------------------------------------------- */

@@ -46,12 +46,16 @@ static int resolve_map(const struct vd_dma_space *space, uint64_t iova, unsigned
 	if (!map || (map->access & access) != access ||
 	    atomic_load_explicit(&map->closed, memory_order_acquire))
 		return -EFAULT;
+	left = map->last - iova; /* one less than the bytes left, which may be 2^64 */
+	if (!map->object) {
+		piece->run = left + 1; /* such a map is no longer than its length said */
+		return -EREMOTE;
+	}
 	piece->key = map->offset + (iova - map->start);
 	piece->run = 1;
 	piece->device = vd_host_object_kind(map->object) == VD_PAGE_DEVICE;
 	if (vd_host_object_lookup(map->object, piece->key, access | VD_READ, &page))
 		return -EFAULT;
-	left = map->last - iova; /* one less than the bytes left, which may be 2^64 */
 	piece->run = page.run - 1 < left ? page.run : left + 1;
 	piece->pointer = pointer_of(space, &page, piece->key);
 	return 0;
@@ -79,7 +83,7 @@ static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned acce
 	*piece = (struct dma_piece){.run = 0};
 	r = space->mem ? resolve_guest(space, iova, access, piece)
 		       : resolve_map(space, iova, access, piece);
-	return is_stale(space, seq, piece) ? -EAGAIN : r;
+	return r != -EREMOTE && is_stale(space, seq, piece) ? -EAGAIN : r;
 }
 
 int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,

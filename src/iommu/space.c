@@ -4,6 +4,7 @@
 
 #define MAPS_MAX 65535u
 #define PIN_LIMIT_MS 10000u
+#define BOUNCE_LIMIT (UINT64_C(64) << 20)
 
 static int check_config(const struct vd_dma_config *config, struct vd_error *error)
 {
@@ -38,6 +39,7 @@ int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space 
 	space->page_shift = config->page_shift ? config->page_shift : space->host_page_shift;
 	space->pin_limit_ns =
 		(config->pin_limit_ms ? config->pin_limit_ms : PIN_LIMIT_MS) * UINT64_C(1000000);
+	space->bounce_limit = config->bounce_limit ? config->bounce_limit : BOUNCE_LIMIT;
 	atomic_init(&space->references, 1);
 	space->maps.env = env;
 	space->chain = vd_host_notifier(config->host);
@@ -139,16 +141,21 @@ static int map_locked(struct vd_dma_space *space, struct dma_map *map)
 	return dma_maps_insert(&space->maps, map);
 }
 
+static int check_map(const struct vd_dma_space *space, uint64_t iova, uint64_t length,
+		     uint64_t offset, unsigned access)
+{
+	if (!access || access & ~(VD_READ | VD_WRITE))
+		return -EINVAL;
+	return check_range(space, iova, length, offset);
+}
+
 int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	       struct vd_host_object *object, uint64_t offset, unsigned access)
 {
 	const struct vd_env *env = space->env;
 	struct dma_map *map;
-	int r;
+	int r = check_map(space, iova.value, length, offset, access);
 
-	if (!access || access & ~(VD_READ | VD_WRITE))
-		return -EINVAL;
-	r = check_range(space, iova.value, length, offset);
 	if (!r)
 		r = check_object(space, object, offset, length, access);
 	if (!r)
@@ -168,11 +175,36 @@ int vd_dma_map(struct vd_dma_space *space, vd_iova iova, uint64_t length,
 	dma_lock(space);
 	r = map_locked(space, map);
 	dma_unlock(space);
-	if (r) {
-		vd_host_object_unhold(object, offset, length);
-		vd_host_object_put(object);
-		env->release(env, map, sizeof(*map));
-	}
+	if (r)
+		dma_map_free(env, map);
+	return r;
+}
+
+int vd_dma_map_remote(struct vd_dma_space *space, vd_iova iova, uint64_t length, unsigned access,
+		      const struct vd_dma_remote_ops *ops, void *context)
+{
+	const struct vd_env *env = space->env;
+	struct dma_remote_map *remote;
+	int r = check_map(space, iova.value, length, 0, access);
+
+	if (r)
+		return r;
+	if ((access & VD_READ && !ops->read) || (access & VD_WRITE && !ops->write))
+		return -EINVAL;
+	remote = vd_env_allocate(env, "iommu.map", sizeof(*remote),
+				 _Alignof(struct dma_remote_map));
+	if (!remote)
+		return -ENOMEM;
+	*remote = (struct dma_remote_map){
+		.map = {.start = iova.value, .last = iova.value + (length - 1), .access = access},
+		.ops = ops,
+		.context = context,
+	};
+	dma_lock(space);
+	r = map_locked(space, &remote->map);
+	dma_unlock(space);
+	if (r)
+		dma_map_free(env, &remote->map);
 	return r;
 }
 
@@ -235,13 +267,10 @@ static uint64_t free_maps(struct vd_dma_space *space, struct dma_map *list)
 		env->synchronize(env);
 	while (list) {
 		struct dma_map *map = list;
-		uint64_t length = map->last - map->start + 1;
 
 		list = map->next;
-		bytes += length;
-		vd_host_object_unhold(map->object, map->offset, length);
-		vd_host_object_put(map->object);
-		env->release(env, map, sizeof(*map));
+		bytes += map->last - map->start + 1;
+		dma_map_free(env, map);
 	}
 	return bytes;
 }
@@ -258,6 +287,8 @@ static int unmap_locked(struct vd_dma_space *space, const struct dma_change *cha
 	close_range(space, change->start, change->last);
 	dma_discards_wait(space, change->start, change->last);
 	r = dma_pins_drain(space, change);
+	if (!r)
+		r = dma_remote_wait(space, change->start, change->last);
 	/* Others may have changed the maps while that waited. */
 	if (!r && would_split(space, change->start, change->last))
 		r = -EINVAL;
@@ -266,22 +297,65 @@ static int unmap_locked(struct vd_dma_space *space, const struct dma_change *cha
 	return r;
 }
 
+static int unmap(struct vd_dma_space *space, const struct dma_change *change, uint64_t *unmapped)
+{
+	struct dma_map *list = NULL;
+	uint64_t bytes;
+	int r;
+
+	dma_lock(space);
+	r = unmap_locked(space, change, &list);
+	dma_unlock(space);
+	bytes = free_maps(space, list);
+	if (unmapped)
+		*unmapped = bytes;
+	return r;
+}
+
 int vd_dma_unmap(struct vd_dma_space *space, vd_iova iova, uint64_t length, uint64_t *unmapped)
 {
 	struct dma_change change = {.start = iova.value, .last = iova.value + (length - 1),
 				    .blockable = true};
-	struct dma_map *list = NULL;
-	uint64_t bytes;
 	int r = check_range(space, iova.value, length, 0);
 
-	if (!r) {
-		dma_lock(space);
-		r = unmap_locked(space, &change, &list);
-		dma_unlock(space);
-	}
-	bytes = free_maps(space, list);
+	if (!r)
+		return unmap(space, &change, unmapped);
 	if (unmapped)
-		*unmapped = bytes;
+		*unmapped = 0;
+	return r;
+}
+
+int vd_dma_unmap_all(struct vd_dma_space *space, uint64_t *unmapped)
+{
+	struct dma_change all = {.last = UINT64_MAX, .blockable = true};
+
+	return unmap(space, &all, unmapped);
+}
+
+int vd_dma_each_map(struct vd_dma_space *space,
+		    int (*fn)(void *context, const struct vd_dma_map_info *map), void *context)
+{
+	const struct dma_map *map;
+	uint64_t at = 0;
+	int r = 0;
+
+	dma_lock(space);
+	while (!r && (map = take_next(space, &at, UINT64_MAX))) {
+		struct vd_dma_map_info info = {
+			.iova = {map->start},
+			.length = map->last - map->start + 1,
+			.object = map->object,
+			.offset = map->offset,
+			.access = map->access,
+		};
+
+		/* Relaxed: written under this lock. */
+		if (!atomic_load_explicit(&map->closed, memory_order_relaxed))
+			r = fn(context, &info);
+		if (at == UINT64_MAX)
+			break;
+	}
+	dma_unlock(space);
 	return r;
 }
 
@@ -298,6 +372,8 @@ static int close_space(struct vd_dma_space *space, struct dma_map **list, bool *
 	atomic_store_explicit(&space->closed, true, memory_order_release);
 	dma_discards_wait(space, 0, UINT64_MAX);
 	r = dma_pins_drain(space, &all);
+	if (!r)
+		r = dma_remote_wait(space, 0, UINT64_MAX);
 	if (!r) {
 		*list = take_range(space, 0, UINT64_MAX);
 		while (space->chain_sleepers)
@@ -348,6 +424,8 @@ void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats)
 	*stats = (struct vd_dma_stats){
 		.faults = atomic_load_explicit(&space->faults, memory_order_relaxed),
 		.discarded = atomic_load_explicit(&space->discarded, memory_order_relaxed),
+		.remote_calls = atomic_load_explicit(&space->remote_calls, memory_order_relaxed),
+		.remote_errors = atomic_load_explicit(&space->remote_errors, memory_order_relaxed),
 	};
 	for (unsigned i = 0; i < DMA_COUNTERS; i++)
 		stats->translations += atomic_load_explicit(&space->counters[i].translations,
@@ -355,6 +433,7 @@ void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats)
 	dma_lock(locked);
 	stats->pins = space->pin_count;
 	stats->pinned_bytes = space->pinned_bytes;
+	stats->bounced_bytes = space->bounced_bytes;
 	stats->maps = space->maps.count;
 	if (space->mem && !space->released)
 		vd_mem_each(space->mem, count_memory, &stats->maps);

@@ -57,8 +57,10 @@ struct vd_dma_space {
 	uint32_t sleepers;	 /* threads that wait for @word */
 	_Atomic uint32_t word;	 /* changes when pins, asks, discards or chain sleepers get fewer */
 	uint64_t pin_count, pinned_bytes;
+	uint64_t bounce_limit, bounced_bytes;
 
 	_Atomic uint64_t faults, discarded;
+	_Atomic uint64_t remote_calls, remote_errors;
 	struct dma_counter counters[DMA_COUNTERS];
 };
 
@@ -84,7 +86,8 @@ void dma_wake(struct vd_dma_space *space);
 
 /*
  * One IOVA, resolved. @key and @run say which range of the chain the answer depends on; @run is 0
- * if on none.
+ * if on none. Of memory that is reached by messages (-EREMOTE) only @run is meant: what is left of
+ * the map.
  */
 struct dma_piece {
 	unsigned char *pointer;
@@ -97,7 +100,8 @@ struct dma_piece {
 
 /*
  * dma_resolve() - under the retry protocol; in a read section or with the lock held
- * Return: 0; -EFAULT; -EAGAIN what the answer depends on is being changed: dma_wait_for() it.
+ * Return: 0; -EFAULT; -EREMOTE mapped and allowed, but reached by messages; -EAGAIN what the answer
+ *	depends on is being changed: dma_wait_for() it.
  */
 int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		struct dma_piece *piece);
@@ -139,6 +143,44 @@ bool dma_pins_any(const struct vd_dma_space *space, const struct dma_change *cha
  * meanwhile. New ones must have been kept out.
  */
 void dma_discards_wait(struct vd_dma_space *space, uint64_t start, uint64_t last);
+
+/* ---- remote.c ------------------------------------------------------------------------------- */
+
+/* A map of memory that is reached by messages. */
+struct dma_remote_map {
+	struct dma_map map; /* its object is NULL */
+	const struct vd_dma_remote_ops *ops;
+	void *context;
+	uint32_t calls; /* under way that no pin stands for; under the lock */
+};
+
+/* dma_map_free() - a map that is in no space any more, and what it holds */
+void dma_map_free(const struct vd_env *env, struct dma_map *map);
+/*
+ * dma_remote_copy() - to (VD_READ) or from @buffer as much as one map holds. No lock held, not in a
+ * read section.
+ * @length: bytes wanted in, done out
+ * Return: 0; -EFAULT there is no such map any more; what the callback returned.
+ */
+int dma_remote_copy(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		    unsigned char *buffer, uint64_t *length);
+/*
+ * dma_remote_wait() - until no such copy goes on in a range. Lock held on entry and exit, not
+ * meanwhile. New ones must have been kept out.
+ * Return: 0; -EBUSY they stayed past the limit.
+ */
+int dma_remote_wait(struct vd_dma_space *space, uint64_t start, uint64_t last);
+/*
+ * dma_bounce_copy() - between the bounce buffer of a pin and the memory it stands for
+ * @access: VD_READ: from there into the buffer; VD_WRITE: the other way round
+ * The pin is linked, so the maps stay, closed or not. No lock held.
+ * Return: 0, or the first error of a callback. With VD_WRITE the other maps are written all the
+ *	same.
+ */
+int dma_bounce_copy(struct vd_dma_pin *pin, unsigned access);
+/* dma_bounce_allocate() - the pin's buffer. Return: 0; -ENOBUFS the limit; -ENOMEM. */
+int dma_bounce_allocate(struct vd_dma_pin *pin, uint64_t bytes);
+void dma_bounce_free(struct vd_dma_pin *pin);
 
 /* ---- invalidate.c --------------------------------------------------------------------------- */
 

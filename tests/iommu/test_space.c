@@ -299,26 +299,29 @@ static void test_follow_slots(void **state)
 
 /* ---- creation, and all orders of the end ---------------------------------------------------- */
 
-static void test_create_refusals(void **state)
+static int create_with(const struct fixture *f, unsigned page_shift, uint64_t pin_limit_ms)
 {
+	struct vd_dma_config config = {.env = f->env, .host = f->host, .page_shift = page_shift,
+				       .pin_limit_ms = pin_limit_ms};
 	struct vd_dma_space *space;
 	struct vd_error error;
+
+	return vd_dma_space_create(&config, &space, &error);
+}
+
+static void test_create_refusals(void **state)
+{
 	struct fixture f;
 
 	(void)state;
 	fixture_open(&f);
-	assert_int_equal(vd_dma_space_create(&(struct vd_dma_config){f.env, f.host, 11, 0}, &space,
-					     &error), -EINVAL);
-	assert_int_equal(vd_dma_space_create(&(struct vd_dma_config){f.env, f.host, 31, 0}, &space,
-					     &error), -EINVAL);
-	assert_int_equal(vd_dma_space_create(&(struct vd_dma_config){f.env, f.host, 0, UINT64_MAX},
-					     &space, &error), -EINVAL);
+	assert_int_equal(create_with(&f, 11, 0), -EINVAL);
+	assert_int_equal(create_with(&f, 31, 0), -EINVAL);
+	assert_int_equal(create_with(&f, 0, UINT64_MAX), -EINVAL);
 	test_env_fail(&f.test, 1, -ENOMEM);
-	assert_int_equal(vd_dma_space_create(&(struct vd_dma_config){f.env, f.host, 0, 0}, &space,
-					     &error), -ENOMEM);
+	assert_int_equal(create_with(&f, 0, 0), -ENOMEM);
 	vd_notifier_release(vd_host_notifier(f.host));
-	assert_int_equal(vd_dma_space_create(&(struct vd_dma_config){f.env, f.host, 0, 0}, &space,
-					     &error), -ESHUTDOWN);
+	assert_int_equal(create_with(&f, 0, 0), -ESHUTDOWN);
 	vd_dma_space_destroy(NULL);
 	fixture_close(&f);
 }
