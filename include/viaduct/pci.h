@@ -139,6 +139,115 @@ struct vd_pci_function_config {
 int vd_pci_function_create(const struct vd_pci_function_config *config, struct vd_device **device,
 			   struct vd_error *error);
 
+/* ---- what of a BAR is mapped directly, and why the rest is not ----------------------------- */
+
+/** VD_PCI_REASON_BYTES - room for a reason in words, its NUL included */
+#define VD_PCI_REASON_BYTES 112u
+/**
+ * VD_PCI_PARTS_MAX - most parts of a BAR. Four mappable areas and two hidden ranges have 12 ends,
+ * trimming to pages adds 8, the first and the last page 2
+ */
+#define VD_PCI_PARTS_MAX 24u
+/** VD_PCI_HIDDEN_MAX - of a BAR: MSI-X table and pending bits */
+#define VD_PCI_HIDDEN_MAX 2u
+
+/** enum vd_pci_why - why a part is trapped */
+enum vd_pci_why {
+	VD_PCI_DIRECT,		/* it is not */
+	VD_PCI_WHY_MSIX,	/* its page holds a part of an MSI-X table or its pending bits */
+	VD_PCI_WHY_EMULATED,	/* the device wants to see each access */
+	VD_PCI_WHY_OFF,		/* the user wants no direct mapping */
+	VD_PCI_WHY_EDGE,	/* registers of the same BAR that are trapped are in its page */
+	VD_PCI_WHY_NEIGHBOUR,	/* another BAR is in its page */
+	VD_PCI_WHY_REST,	/* nothing keeps the rest of its page free */
+	VD_PCI_WHY_MEMORY,	/* the device gave no memory for it */
+	VD_PCI_WHY_PLACE,	/* the guest put it where its page cannot be shown */
+};
+
+/**
+ * struct vd_pci_neighbour - a BAR that may lie in the same pages
+ * @name: for people: "00:03.0 BAR 0"
+ * @address, @size: where, in the numbers of the BAR that is decided about; of any size, anywhere
+ * @same_group: it belongs to the group of the BAR that is decided about
+ * @trapped: registers of it that lie in the shared page are emulated
+ * @hidden: MSI-X table and pending bits in it; size 0: none. @hidden[].offset is an address
+ */
+struct vd_pci_neighbour {
+	const char *name;
+	uint64_t address, size;
+	bool same_group, trapped;
+	struct vd_region_area hidden[VD_PCI_HIDDEN_MAX];
+};
+
+/**
+ * struct vd_pci_direct_facts - all that the decision rests on
+ * @address, @size: of the BAR: bus address of a host's own device, or place in the memory of one
+ *	that is served. Of @address the bits within a page matter. The end does not wrap
+ * @page: bytes of a page, a power of two: what can be mapped as a whole only
+ * @mappable, @area_count, @areas: what the device lets anybody map, as in struct vd_region: no area
+ *	means all. What lies outside the BAR is left out
+ * @hidden: MSI-X table and pending bits in this BAR; size 0: none
+ * @isolated: the platform keeps a device that is given wrong MSI-X entries from doing harm
+ * @neighbours, @neighbour_count: others; those outside the BAR's pages are ignored
+ * @claimed: addresses that are kept free for the BAR for as long as it is assigned: nothing can
+ *	appear there, by hot-plug neither. Padding of a served device, a claim of the host. Size 0:
+ *	none
+ * @group: addresses that only BARs of the group can get; size 0: none
+ * @group_whole: the whole group is this user's
+ * @platform: the platform says that a page may be shared inside a group
+ * @unpadded: it is a served device, whose setting is not to pad BARs to pages (only a better
+ *	reason)
+ * @off: the user wants everything trapped
+ */
+struct vd_pci_direct_facts {
+	uint64_t address, size;
+	uint64_t page;
+	bool mappable;
+	unsigned area_count;
+	const struct vd_region_area *areas;
+	struct vd_region_area hidden[VD_PCI_HIDDEN_MAX];
+	bool isolated;
+	const struct vd_pci_neighbour *neighbours;
+	unsigned neighbour_count;
+	struct vd_region_area claimed, group;
+	bool group_whole, platform, unpadded, off;
+};
+
+/**
+ * struct vd_pci_bar_part - [offset, offset + size) of a BAR
+ * @why: VD_PCI_DIRECT, or why it is trapped
+ * @reason: in words, naming the neighbour; empty if direct
+ */
+struct vd_pci_bar_part {
+	uint64_t offset, size;
+	enum vd_pci_why why;
+	char reason[VD_PCI_REASON_BYTES];
+};
+
+/**
+ * vd_pci_direct_plan() - the one decision: cut a BAR into parts, in order and without gaps
+ *
+ * A part is direct where each page it lies in, as a whole, holds nothing but bytes of this BAR that
+ * are mappable, addresses that are claimed for it, and, where the group is wholly this user's and
+ * the platform allows it, mappable BARs and addresses of its own group; and where no page of it
+ * holds a part of an MSI-X table or of pending bits, whose BAR ever, unless interrupts are
+ * isolated. Whoever maps a direct part maps these pages whole. Neighbouring parts differ in @why or @reason.
+ *
+ * Pure: no state, no I/O, no lock. Facts may be lies: of more than VD_PCI_PARTS_MAX parts the last
+ * one takes in the rest, trapped.
+ *
+ * Return: number of parts; 0 for a BAR without bytes.
+ */
+unsigned vd_pci_direct_plan(const struct vd_pci_direct_facts *facts,
+			    struct vd_pci_bar_part parts[VD_PCI_PARTS_MAX]);
+/** VD_PCI_PART_TEXT_BYTES - room for what vd_pci_part_text() writes */
+#define VD_PCI_PART_TEXT_BYTES (VD_PCI_REASON_BYTES + 48u)
+/**
+ * vd_pci_part_text() - "256 bytes, trapped: shares its page with 00:03.0 BAR 0"
+ * Return: @text.
+ */
+const char *vd_pci_part_text(const struct vd_pci_bar_part *part, char *text, size_t room);
+
 /* ---- the host bridge: for VMMs ----------------------------------------------------------- */
 
 /** VD_PCI_SLOTS - device numbers of a bus */

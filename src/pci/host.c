@@ -231,8 +231,8 @@ static int show_bar(const struct vd_pci_seat *seat, unsigned i,
 			.offset = plan->offset,
 			.size = plan->size,
 			.placed = bar->now.placed,
-			.direct = !plan->reason,
-			.reason = plan->reason,
+			.direct = plan->why == VD_PCI_DIRECT,
+			.reason = plan->why == VD_PCI_DIRECT ? NULL : plan->reason,
 			.absent = bar->now.placed ? NULL : bar->absent,
 		};
 

@@ -8,7 +8,6 @@
 
 #include <viaduct/pci.h>
 
-#include "pci/bar.h"
 #include "pci/msix.h"
 #include "pci/registers.h"
 

@@ -92,7 +92,7 @@ static int add_part(struct vd_mem_update *update, const struct vd_pci_guest_bar 
 		.name = vd_device_name(part->seat->device),
 	};
 
-	if (!part->plan.reason) {
+	if (part->plan.why == VD_PCI_DIRECT) {
 		slot.kind = VD_SLOT_DEVICE;
 		slot.ops = NULL;
 		slot.context = NULL;
@@ -233,7 +233,7 @@ static void settle(struct vd_pci_host *host, const struct vd_pci_gap *next, unsi
 			for (unsigned k = 0; k < bar->part_count; k++) {
 				if (changed)
 					bar->parts[k].id = bar->parts[k].next_id;
-				if (bar->now.placed && !bar->parts[k].plan.reason)
+				if (bar->now.placed && bar->parts[k].plan.why == VD_PCI_DIRECT)
 					direct += bar->parts[k].plan.size;
 			}
 		}

@@ -4,6 +4,7 @@
  * nothing it says is used before it was checked, and nothing is asked twice whose answer must stay
  * the same.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "pci/host.h"
@@ -122,11 +123,14 @@ static int probe_capabilities(struct vd_pci_seat *seat, const uint8_t *config,
 
 /* ---- parts ---- */
 
-/*
- * Takes what the device maps for a direct part. Return: why it has to be trapped after all, or
- * NULL.
- */
-static const char *take_memory(struct vd_pci_seat *seat, struct vd_pci_part *part)
+static void trap(struct vd_pci_bar_part *plan, enum vd_pci_why why, const char *reason)
+{
+	plan->why = why;
+	snprintf(plan->reason, sizeof(plan->reason), "%s", reason);
+}
+
+/* Takes what the device maps for a direct part, which may have to be trapped after all. */
+static void take_memory(struct vd_pci_seat *seat, struct vd_pci_part *part)
 {
 	const struct vd_pci_host *host = seat->host;
 	struct vd_host_object *object;
@@ -134,24 +138,32 @@ static const char *take_memory(struct vd_pci_seat *seat, struct vd_pci_part *par
 
 	if (vd_device_map_area(seat->device, part->bar, part->plan.offset, part->plan.size, &object,
 			       &offset) ||
-	    vd_host_object_host(object) != vd_mem_host(host->config.mem))
-		return vd_pci_reason_unmapped;
-	if (offset & (host->page - 1))
-		return vd_pci_reason_misaligned;
+	    vd_host_object_host(object) != vd_mem_host(host->config.mem)) {
+		trap(&part->plan, VD_PCI_WHY_MEMORY, "the device gave no memory for it");
+		return;
+	}
+	if (offset & (host->page - 1)) {
+		trap(&part->plan, VD_PCI_WHY_MEMORY,
+		     "its memory does not start at a page of the guest's size");
+		return;
+	}
 	part->object = vd_host_object_get(object);
 	part->object_offset = offset;
-	return NULL;
 }
 
 static void plan_parts(struct vd_pci_seat *seat, unsigned i)
 {
 	const struct vd_pci_msix *msix = &seat->msix;
+	const struct vd_region *region = vd_device_region(seat->device, VD_REGION_BAR0 + i);
 	struct vd_pci_guest_bar *bar = &seat->bars[i];
 	struct vd_pci_bar_part plan[VD_PCI_PARTS_MAX];
-	struct vd_pci_bar_facts facts = {
-		.region = vd_device_region(seat->device, VD_REGION_BAR0 + i),
+	struct vd_pci_direct_facts facts = {
+		.size = region->size,
 		.page = seat->host->page,
-		.direct = seat->host->config.direct,
+		.mappable = region->flags & VD_REGION_MMAP,
+		.area_count = region->area_count,
+		.areas = region->areas,
+		.off = !seat->host->config.direct,
 	};
 
 	if (!bar->size)
@@ -162,13 +174,13 @@ static void plan_parts(struct vd_pci_seat *seat, unsigned i)
 	if (msix->count && msix->pba_bar == i)
 		facts.hidden[1] = (struct vd_region_area){msix->pba,
 							  vd_pci_msix_pba_size(msix->count)};
-	bar->part_count = vd_pci_bar_plan(&facts, plan);
+	bar->part_count = vd_pci_direct_plan(&facts, plan);
 	for (unsigned k = 0; k < bar->part_count; k++) {
 		struct vd_pci_part *part = &bar->parts[k];
 
 		*part = (struct vd_pci_part){.seat = seat, .bar = i, .plan = plan[k]};
-		if (!part->plan.reason)
-			part->plan.reason = take_memory(seat, part);
+		if (part->plan.why == VD_PCI_DIRECT)
+			take_memory(seat, part);
 	}
 }
 
