@@ -231,7 +231,8 @@ struct vd_pci_bar_part {
  * are mappable, addresses that are claimed for it, and, where the group is wholly this user's and
  * the platform allows it, mappable BARs and addresses of its own group; and where no page of it
  * holds a part of an MSI-X table or of pending bits, whose BAR ever, unless interrupts are
- * isolated. Whoever maps a direct part maps these pages whole. Neighbouring parts differ in @why or @reason.
+ * isolated. Whoever maps a direct part maps these pages whole. Neighbouring parts differ in @why or
+ * @reason.
  *
  * Pure: no state, no I/O, no lock. Facts may be lies: of more than VD_PCI_PARTS_MAX parts the last
  * one takes in the rest, trapped.

@@ -242,7 +242,8 @@ static void test_larger_pages_map_less(void **state)
 	assert_int_equal(slot_at(&rig, bar_address(&rig, SLOT, 0) + TOY_DIRECT).kind,
 			 VD_SLOT_DEVICE);
 	assert_int_equal(slot_at(&rig, bar_address(&rig, SLOT, 4)).kind, VD_SLOT_TRAP);
-	assert_non_null(strstr(slot_at(&rig, bar_address(&rig, SLOT, 4)).reason, "rest of its page"));
+	assert_non_null(strstr(slot_at(&rig, bar_address(&rig, SLOT, 4)).reason,
+			       "rest of its page"));
 	rig_close(&rig);
 
 	rig_open_pages(&rig, true, 16);
