@@ -2,6 +2,7 @@
 /* The hosted environment; under ThreadSanitizer also what it is told about grace periods. */
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "test_env.h"
 
@@ -22,6 +23,32 @@ static void allocates_zeroed_and_aligned(void **state)
 			env->release(env, p, size);
 		}
 	env->release(env, NULL, 0);
+}
+
+static void big_blocks_are_aligned_and_untouched(void **state)
+{
+	static const size_t sizes[] = {1 << 20, (1 << 20) + 1, (5 << 20) - 4096};
+	unsigned char resident[5 << 8];
+
+	(void)state;
+	for (size_t align = 1; align <= 4 << 20; align *= 4)
+		for (unsigned i = 0; i < 3; i++) {
+			unsigned char *p = env->allocate(env, sizes[i], align);
+			size_t pages = (sizes[i] + 4095) / 4096;
+
+			assert_non_null(p);
+			assert_int_equal((uintptr_t)p & (align - 1), 0);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+			assert_int_equal(mincore(p, sizes[i], resident), 0);
+			for (size_t k = 0; k < pages; k++)
+				assert_int_equal(resident[k] & 1, 0);
+#endif
+			(void)resident;
+			for (size_t k = 0; k < pages; k++)
+				assert_int_equal(p[k * 4096], 0);
+			memset(p, 0xff, sizes[i]);
+			env->release(env, p, sizes[i]);
+		}
 }
 
 static void clock_goes_forward(void **state)
@@ -212,6 +239,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(allocates_zeroed_and_aligned),
+		cmocka_unit_test(big_blocks_are_aligned_and_untouched),
 		cmocka_unit_test(clock_goes_forward),
 		cmocka_unit_test(injects_nothing_by_itself),
 		cmocka_unit_test(counts_and_fails_in_tests),
