@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=sh
 # shellcheck disable=SC2154 # the caller sets cache
-# Sourced by the scripts that fetch packages of Debian 13 without installing them: apt on private
+# Sourced by the scripts that fetch packages of Debian without installing them: apt on private
 # directories in $cache/apt-$arch, as any user, the archive's signature checked with the installed
 # keyring. The caller sets cache, and has say and die.
 
@@ -27,16 +27,18 @@ archive_keyring() {
 	die "no Debian archive keyring; 'apt-get install debian-archive-keyring' installs it"
 }
 
-# archive_open ARCHITECTURE: then archive_get and archive_cache are apt-get and apt-cache on it.
+# archive_open ARCHITECTURE [SUITE]: then archive_get and archive_cache are apt-get and apt-cache on
+# it. Debian 13 unless another suite is named.
 archive_open() {
 	arch=$1
-	apt=$cache/apt-$arch
+	suite=${2:-trixie}
+	apt=$cache/apt-$arch${2:+-$2}
 	uri=${VIADUCT_MIRROR:-$(archive_mirror)}
 	[ -n "$uri" ] ||
 		die "no Debian archive in this machine's apt configuration; set VIADUCT_MIRROR=URI"
 	mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 	keyring=$(archive_keyring) || exit 1
-	echo "deb [signed-by=$keyring] $uri trixie main" >"$apt/sources.list"
+	echo "deb [signed-by=$keyring] $uri $suite main" >"$apt/sources.list"
 	cat >"$apt/apt.conf" <<-END
 		#clear APT::Architectures;
 		#clear APT::Update;
@@ -57,7 +59,7 @@ archive_open() {
 		Dir::State::Lists "$apt/lists";
 		Dir::State::status "/dev/null";
 	END
-	say "asking the archive for Debian 13, $arch"
+	say "asking the archive for Debian's $suite, $arch"
 	archive_get update || die 'the archive cannot be reached (see above)'
 	rm -f "$apt/archives/"*.deb
 }
