@@ -99,8 +99,9 @@ struct vd_pci_capability {
  * @capabilities, @capability_count: of the device's own; they follow the ones that are made here
  * @bus_master: called when the command register's bus master bit changes, with the device's lock
  *	held; optional
- * @state, @state_size: in place of the operations' save and load: bytes that are saved and loaded
- *	as they are, and of which every value is a good one. They stay where they are
+ * @state, @state_size: for operations without save and load: bytes that are saved and loaded as
+ *	they are, with the mappable areas; every value of them is a good one. They stay where they
+ *	are
  *
  * Everything is copied but what @ops, @context and @state point at.
  */

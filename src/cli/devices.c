@@ -8,6 +8,7 @@
 
 #include "cli/devices.h"
 #include "cli/images.h"
+#include "cli/plugin.h"
 #include "cli/run.h"
 
 #define SPEC_MAX 4096u
@@ -193,6 +194,52 @@ static int create_bench(const struct spec *spec, const struct device_place *plac
 	return rc ? rc : vd_bench_create(&config, device, error);
 }
 
+/* A shared object's; how often it was loaded makes no difference. */
+static int create_plugin(const struct spec *spec, const struct device_place *place,
+			 struct vd_device **device, struct vd_error *error)
+{
+	static const char *const none[] = {NULL};
+	const char *values[VD_DEVICE_PLUGIN_PROPERTIES_MAX] = {NULL};
+	struct vd_device_plugin_config config = {
+		.env = place->env, .host = place->host, .space = place->space, .values = values,
+	};
+	const struct vd_device_plugin *plugin;
+	const char *const *keys = none;
+	int rc = plugin_open(spec->name, &plugin, error);
+
+	if (!rc) {
+		keys = plugin->properties ? plugin->properties : none;
+		rc = check_keys(spec, keys, error);
+	}
+	if (rc)
+		return rc;
+	for (unsigned i = 0; keys[i]; i++)
+		values[i] = get(spec, keys[i]);
+	if (error)
+		error->text[0] = '\0';
+	rc = plugin->create(&config, device, error);
+	if (rc > 0 || (!rc && !*device))
+		return vd_error_set(error, -EINVAL, "%s: .create returned %d and %s device",
+				    spec->name, rc, *device ? "a" : "no");
+	if (rc && error && !error->text[0])
+		vd_error_set(error, rc, "%s: %s", spec->name, strerror(-rc));
+	return rc;
+}
+
+static int no_such_device(const char *name, const char *const *known, struct vd_error *error)
+{
+	const char *near = nearest(name, known);
+	size_t length = strlen(name);
+
+	if (length > 3 && !strcmp(name + length - 3, ".so"))
+		return vd_error_set(error, -EINVAL, "no such device: '%s'; did you mean the file "
+				    "'./%s'?", name, name);
+	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", name,
+			    near ? "; did you mean '" :
+				   " (there are nvme, display, balloon, edu and bench)",
+			    near ? near : "", near ? "'?" : "");
+}
+
 static const struct kind {
 	const char *name;
 	int (*create)(const struct spec *spec, const struct device_place *place,
@@ -209,22 +256,21 @@ static const struct kind {
 int device_create(const char *text, const struct device_place *place, struct vd_device **device,
 		  struct vd_error *error)
 {
-	const char *names[KINDS + 1] = {NULL}, *near;
+	const char *names[KINDS + 1] = {NULL};
 	struct spec spec;
 	int rc = split(text, &spec, error);
 
 	if (rc)
 		return rc;
+	*device = NULL;
+	if (strchr(spec.name, '/'))
+		return create_plugin(&spec, place, device, error);
 	for (size_t i = 0; i < KINDS; i++) {
 		names[i] = kinds[i].name;
 		if (!strcmp(spec.name, kinds[i].name))
 			return kinds[i].create(&spec, place, device, error);
 	}
-	near = nearest(spec.name, names);
-	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", spec.name,
-			    near ? "; did you mean '" :
-				   " (there are nvme, display, balloon, edu and bench)",
-			    near ? near : "", near ? "'?" : "");
+	return no_such_device(spec.name, names, error);
 }
 
 /* ---- the image behind a device ---- */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pci/config.h"
+#include "pci/flat.h"
 
 /* Saved state starts with this; the last digit is the version. */
 #define STATE_MAGIC UINT64_C(0x3149435044564956)
@@ -131,7 +132,7 @@ static int function_save(void *context, struct vd_stream *stream)
 	vd_stream_put(stream, fn->space.bytes, sizeof(fn->space.bytes));
 	if (fn->ops->save)
 		return fn->ops->save(fn->context, stream);
-	vd_stream_put(stream, fn->state, fn->state_size);
+	vd_pci_flat_save(fn->device, fn->state, fn->state_size, stream);
 	return 0;
 }
 
@@ -139,10 +140,7 @@ static int load_own(struct function *fn, struct vd_stream *stream)
 {
 	if (fn->ops->load)
 		return fn->ops->load(fn->context, stream);
-	if (stream->length - stream->position < fn->state_size)
-		return -EINVAL;
-	vd_stream_get(stream, fn->state, fn->state_size);
-	return 0;
+	return vd_pci_flat_load(fn->device, fn->state, fn->state_size, stream);
 }
 
 /* Configuration space changes last: the device's own state is what may turn out to be bad. */
