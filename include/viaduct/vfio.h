@@ -19,6 +19,11 @@
  *
  * Functions for users of the device take its lock: call them without it, and without a lock that a
  * listener of the host's memory takes. Host, guest, DMA space and device may go in any order.
+ *
+ * An interrupt has one listener: a function in this process (vd_device_set_sink()), for whoever
+ * emulates the interrupt's registers himself, such as the PCI host bridge; or descriptors, as a
+ * VFIO client sets them (vd_device_set_irqs()). Each index by itself: with one kind connected, the
+ * other is refused.
  */
 #ifndef VIADUCT_VFIO_H
 #define VIADUCT_VFIO_H
@@ -37,6 +42,9 @@ enum vd_region_index {
 enum vd_irq_index {
 	VD_IRQ_INTX, VD_IRQ_MSI, VD_IRQ_MSIX, VD_IRQ_ERR, VD_IRQ_REQ, VD_IRQ_COUNT
 };
+
+/** VD_IRQ_VECTORS_MAX - most vectors that an index can have */
+#define VD_IRQ_VECTORS_MAX 2048u
 
 #define VD_REGION_READ 1u
 #define VD_REGION_WRITE 2u
@@ -107,6 +115,16 @@ struct vd_device_ops {
 };
 
 /**
+ * struct vd_region_backing - memory of a mappable region that is somebody else's
+ * @fd: duplicated; -1: the core's own
+ * @offset: where the region starts there; a multiple of the page
+ */
+struct vd_region_backing {
+	int fd;
+	uint64_t offset;
+};
+
+/**
  * struct vd_device_config - a device to be
  * @env: must outlive it
  * @host: where its BAR memory is mapped
@@ -114,7 +132,16 @@ struct vd_device_ops {
  * @name: "nvme"; copied, at most 31 bytes
  * @ops, @context: the device's own
  * @regions: VD_REGION_COUNT of them, copied
- * @irqs: VD_IRQ_COUNT counts of vectors, copied
+ * @irqs: VD_IRQ_COUNT counts of vectors, copied; INTx, ERR and REQ have one at most, the others
+ *	VD_IRQ_VECTORS_MAX
+ * @backing: NULL, or VD_REGION_COUNT of them: for a device that is a proxy of one in another
+ *	process. Looked at for mappable regions only. The file must reach to the end of the region's
+ *	last area. One that its owner can cut (no F_SEAL_SHRINK) is refused with -EPERM unless the
+ *	fault guard is installed (vd_host_guard_install()); vd_device_read() and vd_device_write()
+ *	then survive lost pages by themselves, any other thread that touches the memory needs a
+ *	guard of its own
+ * @yields: the device's operations may be entered again while one is inside vd_dma_*(): see
+ *	vd_device_yield()
  */
 struct vd_device_config {
 	const struct vd_env *env;
@@ -125,13 +152,17 @@ struct vd_device_config {
 	void *context;
 	const struct vd_region *regions;
 	const unsigned *irqs;
+	const struct vd_region_backing *backing;
+	bool yields;
 };
 
 /**
  * vd_device_create() - a device with one reference; calls no operation
  * Return: 0; -EINVAL with the reason in @error: missing operations, areas that are no whole pages,
- *	outside their region or overlapping, a mappable configuration space; -ENOMEM; -EMFILE. On
- *	error @context stays the caller's.
+ *	outside their region or overlapping, a mappable configuration space, too many vectors, a
+ *	backing that is too short, no file, or misaligned; -EACCES one that cannot be mapped for
+ *	reading and writing; -EPERM one that can be cut, without the fault guard; -ENOMEM; -EMFILE.
+ *	On error @context stays the caller's.
  */
 int vd_device_create(const struct vd_device_config *config, struct vd_device **device,
 		     struct vd_error *error);
@@ -159,11 +190,21 @@ struct vd_dma_space *vd_device_space(struct vd_device *device);
 /**
  * vd_device_raise() - fire an edge (MSI, MSI-X, ERR, REQ) or assert INTx
  *
- * Counted; no-op for vectors that the device does not have. INTx that is asserted stays so.
+ * Counted; no-op for vectors that the device does not have. INTx that is asserted stays so. To a
+ * client's descriptor it is one write(2); nothing is allocated or waited for.
  */
 void vd_device_raise(struct vd_device *device, enum vd_irq_index index, unsigned vector);
 /** vd_device_lower() - deassert INTx */
 void vd_device_lower(struct vd_device *device);
+/** vd_device_asserted() - whether INTx is asserted, delivered or not (PCI 3.0, 6.2.3, status) */
+bool vd_device_asserted(const struct vd_device *device);
+/**
+ * vd_device_disable_intx() - INTx is not delivered while @disable (PCI 3.0, 6.2.2, command bit 10)
+ *
+ * A sink sees it lowered meanwhile. To a client's descriptor it is as masking and unmasking: what
+ * is still asserted when this ends fires again.
+ */
+void vd_device_disable_intx(struct vd_device *device, bool disable);
 /**
  * vd_device_set_busy() - asynchronous I/O is under way: poll me
  * @fd: readable when a completion is there, or -1; stays the device's
@@ -175,6 +216,23 @@ void vd_device_set_busy(struct vd_device *device, bool busy, int fd);
  */
 void vd_device_lock(struct vd_device *device);
 void vd_device_unlock(struct vd_device *device);
+/**
+ * vd_device_yield() - let others into the device while this thread waits for memory
+ *
+ * For the callbacks that carry DMA to a client in messages: they may run inside an operation, and
+ * the client may want to access the device before it answers. Drops the device's lock if this
+ * thread holds it, the device's configuration says that it @yields, and the operation is @read,
+ * @write or @poll. Reset, quiesce, save, load and @work wait until every operation that has yielded
+ * went on and is over; what an access asks for meanwhile (vd_device_request_reset(),
+ * vd_device_request_work()) is done when the last of them ends, not before it returns itself. So
+ * between yield and unyield a thread may call vd_device_read() and vd_device_write(), but none
+ * of the functions that wait.
+ *
+ * Return: whether it did; then call vd_device_unyield() on this thread before the callback returns.
+ */
+bool vd_device_yield(struct vd_device *device);
+/** vd_device_unyield() - take the lock again */
+void vd_device_unyield(struct vd_device *device);
 /** vd_device_env() - the environment. Needs no lock. */
 const struct vd_env *vd_device_env(struct vd_device *device);
 /**
@@ -235,10 +293,62 @@ typedef void (*vd_irq_sink)(void *context, enum vd_irq_index index, unsigned vec
  * vd_device_set_sink() - for all vectors of an index; NULL to disconnect
  *
  * On return the old one is not called any more. The new one is told at once if INTx is asserted.
- * Return: 0, -EINVAL.
+ * Sinks of several indexes may be connected at once: who emulates the registers knows which counts.
+ * Return: 0, -EINVAL; -EBUSY a client has descriptors of this index set.
  */
 int vd_device_set_sink(struct vd_device *device, enum vd_irq_index index, vd_irq_sink sink,
 		       void *context);
+
+/**
+ * struct vd_irq_info - as VFIO_DEVICE_GET_IRQ_INFO says it
+ * @flags: VFIO_IRQ_INFO_* of linux/vfio.h. MSI-X can grow while it is on, so it has no NORESIZE, as
+ *	in the kernel where the platform can
+ * @count: vectors; 0: there is no such interrupt
+ */
+struct vd_irq_info {
+	uint32_t flags, count;
+};
+/** vd_device_irq_info() - takes no lock. Return: 0, -EINVAL no such index. */
+int vd_device_irq_info(const struct vd_device *device, unsigned index, struct vd_irq_info *info);
+
+/**
+ * vd_device_set_irqs() - VFIO_DEVICE_SET_IRQS, for every transport
+ * @flags: one VFIO_IRQ_SET_DATA_*, one VFIO_IRQ_SET_ACTION_*
+ * @index, @start, @count: which; @count 0 with DATA_NONE and ACTION_TRIGGER disables all of @index
+ * @data: @count bytes of DATA_BOOL, else ignored
+ * @fds: of DATA_EVENTFD: @count eventfds, -1 to take one away; duplicated. NULL: -1 for all
+ *
+ * As vfio-pci does it. INTx, MSI and MSI-X exclude each other: one has to be disabled before
+ * another is set. INTx that fires is masked by that and fires again if it is still asserted when
+ * unmasked. Of MSI-X, what was raised without a descriptor while the index is on fires when one is
+ * set: a masked vector stays pending. DATA_NONE and DATA_BOOL with ACTION_TRIGGER signal what is
+ * set (loop-back).
+ *
+ * Other than the kernel: a descriptor that is refused leaves everything as it was, where the kernel
+ * has emptied the range by then. And an eventfd whose counter somebody has filled to the brim stops
+ * the thread that raises, unless it is O_NONBLOCK. Blocking or not belongs to the client's side as
+ * well, so it is left as it is: a transport whose client is not trusted sets it.
+ *
+ * Return: 0; -EINVAL unknown flags, not exactly one data type, no such index or vector, another
+ *	index is on, an eventfd that is none, MSI beyond the vectors that were enabled at first,
+ *	loop-back or unmasking of what is not on; -ENOTTY an action that the index does not have;
+ *	-ERANGE MSI or MSI-X of no vectors; -EBADF not open; -EMFILE, -ENOMEM; -EBUSY a sink of this
+ *	index is connected, or there is an unmask descriptor already. On error nothing has changed.
+ */
+int vd_device_set_irqs(struct vd_device *device, uint32_t flags, unsigned index, unsigned start,
+		       unsigned count, const void *data, const int *fds);
+/** vd_device_clear_irqs() - the client is gone: what it has set is taken away. Cannot fail */
+void vd_device_clear_irqs(struct vd_device *device);
+/**
+ * vd_device_unmask_fd() - the eventfd by which a client unmasks INTx (DATA_EVENTFD, ACTION_UNMASK)
+ *
+ * Whoever waits for the client's messages waits for this as well. It changes with
+ * vd_device_set_irqs() and vd_device_clear_irqs() only.
+ * Return: the device's descriptor, or -1. Takes no lock.
+ */
+int vd_device_unmask_fd(const struct vd_device *device);
+/** vd_device_unmask_poll() - unmasks INTx if that descriptor was signalled; never waits for it */
+void vd_device_unmask_poll(struct vd_device *device);
 
 /**
  * vd_device_reset() - zap every mapping of its BARs in every mirror, reset, let accesses re-fault

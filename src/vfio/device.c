@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A device from creation to its last reference: lock, reset, quiesce, polling. */
+#include <pthread.h>
 #include <string.h>
 
 #include "vfio/device.h"
@@ -105,10 +106,14 @@ int vd_device_create(const struct vd_device_config *config, struct vd_device **o
 		device->name[i] = name[i];
 	atomic_init(&device->references, 1);
 	atomic_init(&device->poll_fd, -1);
-	r = take_regions(device, config, error);
+	device->yields = config->yields;
+	r = device_irqs_init(device, error);
 	if (!r)
-		r = device_memory_create(device, config->host, error);
+		r = take_regions(device, config, error);
+	if (!r)
+		r = device_memory_create(device, config, error);
 	if (r) {
+		device_irqs_fini(device);
 		env->release(env, device, sizeof(*device));
 		return r;
 	}
@@ -165,9 +170,11 @@ void vd_device_put(struct vd_device *device)
 	env = device->env;
 	device_stop(device);
 	vd_device_lock(device);
+	device->closed = true;
 	if (device->ops->release)
 		device->ops->release(device->context);
 	vd_device_unlock(device);
+	device_irqs_fini(device);
 	device_memory_put(device);
 	if (device->space)
 		vd_dma_space_put(device->space);
@@ -175,14 +182,39 @@ void vd_device_put(struct vd_device *device)
 	env->release(env, device, sizeof(*device));
 }
 
+/* ---- the lock ------------------------------------------------------------------------------- */
+
 void vd_device_lock(struct vd_device *device)
 {
 	device->env->lock(device->env, &device->lock);
+	/* Relaxed: only who stored it asks for it. */
+	if (device->yields)
+		atomic_store_explicit(&device->holder, (uintptr_t)pthread_self(),
+				      memory_order_relaxed);
 }
 
 void vd_device_unlock(struct vd_device *device)
 {
+	if (device->yields)
+		atomic_store_explicit(&device->holder, 0, memory_order_relaxed);
 	device->env->unlock(device->env, &device->lock);
+}
+
+bool vd_device_yield(struct vd_device *device)
+{
+	if (!device->yields || atomic_load_explicit(&device->holder, memory_order_relaxed) !=
+				       (uintptr_t)pthread_self() || device->closed)
+		return false;
+	device->yielded++;
+	vd_device_unlock(device);
+	return true;
+}
+
+void vd_device_unyield(struct vd_device *device)
+{
+	vd_device_lock(device);
+	if (--device->yielded == 0)
+		device_wake(device);
 }
 
 const struct vd_env *vd_device_env(struct vd_device *device)
@@ -210,10 +242,15 @@ void vd_device_request_reset(struct vd_device *device, enum vd_reset_kind kind)
 
 static void reset_locked(struct vd_device *device, enum vd_reset_kind kind)
 {
+	/* Accesses have gone on meanwhile, and one may be waiting for its memory again. */
+	device_settle(device);
+	device->closed = true;
 	if (device->ops->reset)
 		device->ops->reset(device->context, kind);
+	device->closed = false;
 	device->work_wanted = false;
 	vd_device_lower(device);
+	device_irqs_reset(device);
 	device_count(&device->resets);
 }
 
@@ -242,8 +279,10 @@ int device_quiesce_locked(struct vd_device *device)
 {
 	int r = 0;
 
+	device->closed = true;
 	if (!device->quiesced && device->ops->quiesce)
 		r = device->ops->quiesce(device->context);
+	device->closed = false;
 	if (!r)
 		device->quiesced++;
 	return r;
@@ -251,8 +290,10 @@ int device_quiesce_locked(struct vd_device *device)
 
 void device_resume_locked(struct vd_device *device)
 {
+	device->closed = true;
 	if (device->quiesced && --device->quiesced == 0 && device->ops->resume)
 		device->ops->resume(device->context);
+	device->closed = false;
 }
 
 int vd_device_quiesce(struct vd_device *device)
@@ -286,16 +327,15 @@ void vd_device_set_busy(struct vd_device *device, bool busy, int fd)
 
 void vd_device_poll(struct vd_device *device)
 {
-	bool work;
+	struct device_wishes wishes;
 
 	if (!atomic_load_explicit(&device->busy, memory_order_relaxed) || !device->ops->poll)
 		return;
 	vd_device_lock(device);
 	device->ops->poll(device->context);
-	work = device->work_wanted;
+	device_wishes_take(device, &wishes);
 	vd_device_unlock(device);
-	if (work)
-		device_work_run(device, false);
+	(void)device_wishes_grant(device, &wishes, false);
 }
 
 int vd_device_poll_fd(const struct vd_device *device)

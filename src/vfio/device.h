@@ -5,12 +5,34 @@
 
 #include <viaduct/vfio.h>
 
-/* BAR memory of one type: an object has one type for all its pages. */
-enum device_memory { DEVICE_MEMORY_PLAIN, DEVICE_MEMORY_PREFETCH, DEVICE_MEMORIES };
+/*
+ * BAR memory of one type, as an object has one type for all its pages; behind these, what regions
+ * have of somebody else's, one each.
+ */
+enum device_memory { DEVICE_MEMORY_PLAIN, DEVICE_MEMORY_PREFETCH, DEVICE_MEMORY_BACKED };
+#define DEVICE_MEMORIES (DEVICE_MEMORY_BACKED + VD_REGION_COUNT)
 
 struct device_sink {
 	vd_irq_sink fn;
 	void *context;
+};
+
+/*
+ * struct device_irqs - what a VFIO client has set
+ * @triggers: of each index, a descriptor or -1 for each vector; all in one block, @room of them
+ * @pending: MSI-X vectors that were raised without a descriptor, a bit each
+ * @active: which of INTx, MSI and MSI-X is on; VD_IRQ_COUNT: none
+ * @enabled: vectors that MSI was enabled with
+ * @masked: INTx, by firing or by the client
+ * @unmask: descriptor, or -1
+ */
+struct device_irqs {
+	int *triggers[VD_IRQ_COUNT];
+	unsigned room;
+	unsigned active, enabled;
+	bool masked;
+	_Atomic int unmask;
+	uint64_t pending[VD_IRQ_VECTORS_MAX / 64];
 };
 
 struct vd_device {
@@ -28,15 +50,23 @@ struct vd_device {
 	_Atomic bool busy;
 	_Atomic int poll_fd;
 
+	bool yields;
+	bool backed[VD_REGION_COUNT]; /* memory of somebody else's */
+	_Atomic uintptr_t holder;     /* of the lock, where it matters; 0: nobody */
+
 	struct vd_lock lock; /* everything below */
 	struct device_sink sinks[VD_IRQ_COUNT];
-	bool asserted; /* INTx */
+	struct device_irqs client;
+	bool asserted;	    /* INTx */
+	bool intx_disabled; /* by the command register */
+	unsigned yielded;   /* operations that wait inside vd_device_yield() */
+	bool closed;	    /* the operation under way does not yield */
 	unsigned quiesced;
 	bool reset_wanted;
 	bool work_wanted;
 	bool work_asked;	   /* within the access under way */
 	bool working;		   /* a thread is inside @work, or keeps it away */
-	_Atomic uint32_t work_word; /* changes when @working ends */
+	_Atomic uint32_t work_word; /* changes when @working or @yielded ends */
 	enum vd_reset_kind wanted_kind;
 	/* Written under the lock, read without. */
 	_Atomic uint64_t reads[VD_REGION_COUNT], writes[VD_REGION_COUNT];
@@ -56,7 +86,8 @@ static inline void device_count(_Atomic uint64_t *counter)
  * device_memory_create() - places the regions in memory and makes it. Return: 0, -errno; nothing is
  * left.
  */
-int device_memory_create(struct vd_device *device, struct vd_host *host, struct vd_error *error);
+int device_memory_create(struct vd_device *device, const struct vd_device_config *config,
+			 struct vd_error *error);
 void device_memory_put(struct vd_device *device);
 /*
  * device_memory_start() - every mapping of every BAR leaves every mirror. Return: 0; -errno,
@@ -77,11 +108,36 @@ uint64_t device_memory_run(const struct vd_region *region, uint64_t offset, uint
 void *device_memory_pointer(const struct vd_device *device, const struct vd_region *region,
 			    uint64_t offset, uint64_t *run);
 
+/* ---- interrupt.c, lock held ----------------------------------------------------------------- */
+
+/* device_signal() - the floor of what an interrupt costs: one write */
+void device_signal(int fd);
+/* device_intx_fire() - INTx to the client, if it is on, asserted and nothing masks it */
+void device_intx_fire(struct vd_device *device);
+/* device_intx_unmask() - for the client; what is still asserted fires again */
+void device_intx_unmask(struct vd_device *device);
+
+/* ---- irqs.c --------------------------------------------------------------------------------- */
+
+/* device_irqs_init() - @irqs counts are checked. Return: 0, -EINVAL, -ENOMEM */
+int device_irqs_init(struct vd_device *device, struct vd_error *error);
+void device_irqs_fini(struct vd_device *device);
+/* device_irqs_reset() - nothing is pending any more; what the client set stays. Lock held. */
+void device_irqs_reset(struct vd_device *device);
+/* device_irqs_used() - whether a client has this index set. Lock held. */
+bool device_irqs_used(const struct vd_device *device, unsigned index);
+
 /* ---- work.c --------------------------------------------------------------------------------- */
 
+/* device_wake() - @working has ended, or the last operation that had yielded goes on. Lock held. */
+void device_wake(struct vd_device *device);
 /*
- * device_work_shut(), device_work_open() - between them nobody is inside @work. Lock held, but not
- * while the first one waits.
+ * device_settle() - wait until no operation has yielded. Lock held, but not while it waits.
+ */
+void device_settle(struct vd_device *device);
+/*
+ * device_work_shut(), device_work_open() - between them nobody is inside @work, and at first no
+ * operation has yielded. Lock held, but not while the first one waits.
  */
 void device_work_shut(struct vd_device *device);
 void device_work_open(struct vd_device *device);
@@ -90,6 +146,22 @@ void device_work_open(struct vd_device *device);
  * else leave it to a later call.
  */
 void device_work_run(struct vd_device *device, bool wait);
+
+/*
+ * struct device_wishes - what an operation has asked for, or one inside which it ran
+ * @asked: for work, within this access
+ */
+struct device_wishes {
+	bool reset, work, asked;
+	enum vd_reset_kind kind;
+};
+/*
+ * device_wishes_take() - at the end of an operation, lock held. While another one is inside still,
+ * all is left to the last.
+ */
+void device_wishes_take(struct vd_device *device, struct device_wishes *wishes);
+/* device_wishes_grant() - without the lock. @wait: as above. Return: 0, what the reset returned */
+int device_wishes_grant(struct vd_device *device, const struct device_wishes *wishes, bool wait);
 
 /* ---- device.c, lock held -------------------------------------------------------------------- */
 

@@ -6,9 +6,19 @@
 
 #include "vfio/device.h"
 
-static enum device_memory memory_of(const struct vd_region *region)
+/* Which of the device's objects a region is in. */
+static unsigned memory_of(const struct vd_device *device, const struct vd_region *region)
 {
+	unsigned index = (unsigned)(region - device->regions);
+
+	if (device->backed[index])
+		return DEVICE_MEMORY_BACKED + index;
 	return region->flags & VD_REGION_PREFETCH ? DEVICE_MEMORY_PREFETCH : DEVICE_MEMORY_PLAIN;
+}
+
+static enum vd_memory_type type_of(const struct vd_region *region)
+{
+	return region->flags & VD_REGION_PREFETCH ? VD_MEMORY_WRITE_COMBINING : VD_MEMORY_UNCACHED;
 }
 
 /* ---- making it ------------------------------------------------------------------------------ */
@@ -28,7 +38,7 @@ static int memfd_fill(const struct vd_env *env, int fd, uint64_t size)
 	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ? -errno : 0;
 }
 
-static int memory_create(struct vd_device *device, struct vd_host *host, enum device_memory which,
+static int memory_create(struct vd_device *device, struct vd_host *host, unsigned which,
 			 uint64_t size, struct vd_error *error)
 {
 	enum vd_memory_type type = which == DEVICE_MEMORY_PREFETCH ? VD_MEMORY_WRITE_COMBINING
@@ -51,16 +61,37 @@ static int memory_create(struct vd_device *device, struct vd_host *host, enum de
 	return r;
 }
 
+/* Up to the end of the last area: there need not be more of the file. */
+static int memory_import(struct vd_device *device, struct vd_host *host, unsigned index,
+			 const struct vd_region_backing *backing, struct vd_error *error)
+{
+	const struct vd_region *region = &device->regions[index];
+	uint64_t size = 0;
+
+	for (unsigned i = 0; i < region->area_count; i++)
+		if (region->areas[i].offset + region->areas[i].size > size)
+			size = region->areas[i].offset + region->areas[i].size;
+	return vd_host_import(host, device->name, backing->fd, backing->offset, size,
+			      VD_PAGE_DEVICE, type_of(region), 0,
+			      &device->memory[DEVICE_MEMORY_BACKED + index], error);
+}
+
+static bool is_mappable(const struct vd_device *device, unsigned index)
+{
+	return device->regions[index].flags & VD_REGION_MMAP;
+}
+
 /* One after the other, each on its own pages; trapped parts are holes that are never touched. */
 static int place_regions(struct vd_device *device, uint64_t page_mask,
-			 uint64_t sizes[DEVICE_MEMORIES], struct vd_error *error)
+			 uint64_t sizes[DEVICE_MEMORY_BACKED], struct vd_error *error)
 {
 	for (unsigned i = 0; i < VD_REGION_COUNT; i++) {
 		struct vd_region *region = &device->regions[i];
-		uint64_t *size = &sizes[memory_of(region)], padded;
+		uint64_t *size, padded;
 
-		if (!(region->flags & VD_REGION_MMAP))
+		if (!is_mappable(device, i) || device->backed[i])
 			continue;
+		size = &sizes[memory_of(device, region)];
 		region->memory_offset = *size;
 		padded = (region->size + page_mask) & ~page_mask;
 		if (padded < region->size || __builtin_add_overflow(*size, padded, size) ||
@@ -72,17 +103,25 @@ static int place_regions(struct vd_device *device, uint64_t page_mask,
 	return 0;
 }
 
-int device_memory_create(struct vd_device *device, struct vd_host *host, struct vd_error *error)
+int device_memory_create(struct vd_device *device, const struct vd_device_config *config,
+			 struct vd_error *error)
 {
+	struct vd_host *host = config->host;
 	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(host)) - 1;
-	uint64_t sizes[DEVICE_MEMORIES] = {0};
-	int r = place_regions(device, page_mask, sizes, error);
+	uint64_t sizes[DEVICE_MEMORY_BACKED] = {0};
+	int r;
 
+	for (unsigned i = 0; i < VD_REGION_COUNT && config->backing; i++)
+		device->backed[i] = is_mappable(device, i) && config->backing[i].fd >= 0;
+	r = place_regions(device, page_mask, sizes, error);
 	device->window = vd_host_window_base(host);
 	device->page_shift = vd_host_page_shift(host);
-	for (unsigned i = 0; i < DEVICE_MEMORIES && !r; i++)
+	for (unsigned i = 0; i < DEVICE_MEMORY_BACKED && !r; i++)
 		if (sizes[i])
 			r = memory_create(device, host, i, sizes[i], error);
+	for (unsigned i = 0; i < VD_REGION_COUNT && !r; i++)
+		if (device->backed[i])
+			r = memory_import(device, host, i, &config->backing[i], error);
 	if (r)
 		device_memory_put(device);
 	return r;
@@ -176,10 +215,11 @@ void *device_memory_pointer(const struct vd_device *device, const struct vd_regi
 			    uint64_t offset, uint64_t *run)
 {
 	uint64_t at = region->memory_offset + offset;
+	const struct vd_host_object *object = device->memory[memory_of(device, region)];
 	struct vd_host_page page;
 	char *pointer;
 
-	if (vd_host_object_lookup(device->memory[memory_of(region)], at, VD_READ | VD_WRITE, &page))
+	if (vd_host_object_lookup(object, at, VD_READ | VD_WRITE, &page))
 		return NULL;
 	*run = page.run;
 	pointer = vd_host_pointer(device->window, page.pfn, device->page_shift);
@@ -210,7 +250,7 @@ int vd_device_map_area(struct vd_device *device, unsigned region, uint64_t offse
 		return -EOPNOTSUPP;
 	if (!length || device_memory_run(r, offset, length, &ignored) != length)
 		return -ERANGE;
-	*object = device->memory[memory_of(r)];
+	*object = device->memory[memory_of(device, r)];
 	*object_offset = r->memory_offset + offset;
 	return 0;
 }

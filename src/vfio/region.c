@@ -24,7 +24,7 @@ static void advance(struct access *access, uint64_t length)
 }
 
 /* The same bytes that the fast path shows. */
-static int access_memory(struct vd_device *device, struct access *access, uint64_t length)
+static int copy_memory(struct vd_device *device, struct access *access, uint64_t length)
 {
 	const struct vd_region *region = &device->regions[access->region];
 
@@ -44,6 +44,20 @@ static int access_memory(struct vd_device *device, struct access *access, uint64
 		length -= run;
 	}
 	return 0;
+}
+
+/* Somebody else's file may be cut at any moment: its bytes are gone then, not we. */
+static int access_memory(struct vd_device *device, struct access *access, uint64_t length)
+{
+	struct vd_host_guard guard = {0};
+	int r;
+
+	if (!device->backed[access->region])
+		return copy_memory(device, access, length);
+	vd_host_guard_enter(&guard);
+	r = copy_memory(device, access, length);
+	vd_host_guard_leave(&guard);
+	return atomic_load_explicit(&guard.hits, memory_order_relaxed) ? -EIO : r;
 }
 
 /* Naturally aligned pieces of 1, 2, 4 or 8 bytes, as a bus would carry them. */
@@ -98,29 +112,19 @@ static int check_access(const struct vd_device *device, const struct access *acc
 
 static int run_access(struct vd_device *device, struct access *access, _Atomic uint64_t *counter)
 {
-	enum vd_reset_kind kind;
-	bool reset, wanted, asked;
-	int r;
+	struct device_wishes wishes;
+	int r, failed;
 
 	vd_device_lock(device);
 	device_count(counter);
-	device->work_asked = false;
+	if (!device->yielded)
+		device->work_asked = false;
 	r = access_locked(device, access);
-	reset = device->reset_wanted;
-	kind = device->wanted_kind;
-	device->reset_wanted = false;
-	wanted = device->work_wanted;
-	asked = device->work_asked;
+	device_wishes_take(device, &wishes);
 	vd_device_unlock(device);
-	if (reset) {
-		int failed = vd_device_reset(device, kind);
-
-		r = r ? r : failed;
-	}
-	/* Who asked waits for who is inside; who did not, does not. */
-	if (wanted)
-		device_work_run(device, asked);
-	return r;
+	/* Who asked for work waits for who is inside; who did not, does not. */
+	failed = device_wishes_grant(device, &wishes, wishes.asked);
+	return r ? r : failed;
 }
 
 int vd_device_read(struct vd_device *device, unsigned region, vd_region_offset offset, void *data,

@@ -27,8 +27,10 @@ static int save_locked(struct vd_device *device, struct vd_stream *stream)
 	vd_stream_put(stream, device->name, sizeof(device->name));
 	at = stream->length;
 	vd_stream_put_u64(stream, 0);
+	device->closed = true;
 	if (device->ops->save)
 		r = device->ops->save(device->context, stream);
+	device->closed = false;
 	patch_u64(stream, at, stream->length - at - 8);
 	return r ? r : stream->failed ? -ENOMEM : 0;
 }
@@ -84,10 +86,12 @@ static int load_locked(struct vd_device *device, struct vd_stream *body)
 
 	if (r)
 		return r;
+	device->closed = true;
 	if (device->ops->load)
 		r = device->ops->load(device->context, body);
 	else if (body->length)
 		r = -EINVAL;
+	device->closed = false;
 	if (!r && body->failed)
 		r = -EINVAL;
 	device_resume_locked(device);

@@ -11,26 +11,40 @@ void vd_device_request_work(struct vd_device *device)
 	device->work_asked = true;
 }
 
+void device_wake(struct vd_device *device)
+{
+	/* Relaxed: only a change matters, and what it is about is looked at under the lock. */
+	atomic_fetch_add_explicit(&device->work_word, 1, memory_order_relaxed);
+	device->env->wake(device->env, &device->work_word);
+}
+
+/* Lock held, but not while it waits. */
+static void wait_change(struct vd_device *device)
+{
+	uint32_t seen = atomic_load_explicit(&device->work_word, memory_order_relaxed);
+
+	vd_device_unlock(device);
+	device->env->wait(device->env, &device->work_word, seen);
+	vd_device_lock(device);
+}
+
+void device_settle(struct vd_device *device)
+{
+	while (device->yielded)
+		wait_change(device);
+}
+
 void device_work_shut(struct vd_device *device)
 {
-	const struct vd_env *env = device->env;
-
-	while (device->working) {
-		uint32_t seen = atomic_load_explicit(&device->work_word, memory_order_relaxed);
-
-		vd_device_unlock(device);
-		env->wait(env, &device->work_word, seen);
-		vd_device_lock(device);
-	}
+	while (device->working || device->yielded)
+		wait_change(device);
 	device->working = true;
 }
 
 void device_work_open(struct vd_device *device)
 {
 	device->working = false;
-	/* Relaxed: only a change matters, and @working is looked at under the lock. */
-	atomic_fetch_add_explicit(&device->work_word, 1, memory_order_relaxed);
-	device->env->wake(device->env, &device->work_word);
+	device_wake(device);
 }
 
 static bool is_wanted(const struct vd_device *device)
@@ -41,7 +55,7 @@ static bool is_wanted(const struct vd_device *device)
 void device_work_run(struct vd_device *device, bool wait)
 {
 	vd_device_lock(device);
-	if (is_wanted(device) && (wait || !device->working)) {
+	if (is_wanted(device) && !device->yielded && (wait || !device->working)) {
 		device_work_shut(device);
 		/* Whoever was inside may have done it. */
 		if (is_wanted(device)) {
@@ -53,4 +67,25 @@ void device_work_run(struct vd_device *device, bool wait)
 		device_work_open(device);
 	}
 	vd_device_unlock(device);
+}
+
+void device_wishes_take(struct vd_device *device, struct device_wishes *wishes)
+{
+	*wishes = (struct device_wishes){0};
+	if (device->yielded)
+		return;
+	wishes->reset = device->reset_wanted;
+	wishes->kind = device->wanted_kind;
+	wishes->work = device->work_wanted;
+	wishes->asked = device->work_asked;
+	device->reset_wanted = false;
+}
+
+int device_wishes_grant(struct vd_device *device, const struct device_wishes *wishes, bool wait)
+{
+	int r = wishes->reset ? vd_device_reset(device, wishes->kind) : 0;
+
+	if (wishes->work)
+		device_work_run(device, wait);
+	return r;
 }

@@ -116,6 +116,137 @@ static void test_in_a_slot(void **state)
 	rig_close(&rig);
 }
 
+/* ---- memory of somebody else's -------------------------------------------------------------- */
+
+struct backed {
+	struct rig rig;
+	struct vd_region_backing backing[VD_REGION_COUNT];
+	struct vd_device_config config;
+	struct vd_error error;
+	int fd;
+};
+
+static void backed_open(struct backed *b, uint64_t size, unsigned seals)
+{
+	rig_open(&b->rig);
+	vd_device_put(b->rig.adder.device);
+	b->rig.adder.device = NULL;
+	b->fd = memfd_create("theirs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_int_equal(ftruncate(b->fd, (off_t)size), 0);
+	if (seals)
+		assert_int_equal(fcntl(b->fd, F_ADD_SEALS, seals), 0);
+	for (unsigned i = 0; i < VD_REGION_COUNT; i++)
+		b->backing[i].fd = -1;
+	b->config = adder_config(&b->rig.f, &b->rig.adder);
+	b->config.backing = b->backing;
+	b->error = (struct vd_error){.text = ""};
+}
+
+static int backed_create(struct backed *b)
+{
+	return vd_device_create(&b->config, &b->rig.adder.device, &b->error);
+}
+
+static void backed_close(struct backed *b)
+{
+	if (b->fd >= 0)
+		close(b->fd);
+	rig_close(&b->rig);
+}
+
+static void test_backed(void **state)
+{
+	struct vd_host_object *object;
+	struct backed b;
+	uint64_t at;
+	char byte;
+
+	(void)state;
+	backed_open(&b, 5 * PAGE, F_SEAL_SHRINK);
+	b.backing[VD_REGION_BAR0].fd = 99999; /* not mappable: not looked at */
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 2 * PAGE};
+	assert_int_equal(backed_create(&b), 0);
+	/* the last area ends a page before the region does, and the file with it */
+	assert_int_equal(map_area(&b.rig, VD_REGION_BAR1, 2 * PAGE, PAGE, &object, &at), 0);
+	assert_int_equal(at, 2 * PAGE);
+	assert_int_equal(vd_host_object_size(object), 3 * PAGE);
+	assert_int_equal(map_area(&b.rig, VD_REGION_BAR1, PAGE, PAGE, &object, &at), -ERANGE);
+	assert_int_equal(pwrite(b.fd, "x", 1, 4 * PAGE + 5), 1);
+	assert_int_equal(*(char *)vd_device_memory(b.rig.adder.device, VD_REGION_BAR1, 2 * PAGE + 5,
+						   1), 'x');
+	assert_int_equal(vd_device_write(b.rig.adder.device, VD_REGION_BAR1,
+					 (vd_region_offset){7}, "y", 1), 0);
+	assert_int_equal(pread(b.fd, &byte, 1, 2 * PAGE + 7), 1);
+	assert_int_equal(byte, 'y');
+	/* trapped bytes do not come from there */
+	assert_int_equal(vd_device_read(b.rig.adder.device, VD_REGION_BAR1,
+					(vd_region_offset){PAGE + 3}, &byte, 1), 0);
+	assert_int_equal(byte, 3);
+	/* the other region is the core's own, as ever; a descriptor is a duplicate */
+	close(b.fd);
+	b.fd = -1;
+	assert_int_equal(map_area(&b.rig, VD_REGION_BAR2, 0, ADDER_BAR2, &object, &at), 0);
+	assert_int_equal(at, 0);
+	assert_non_null(vd_device_memory(b.rig.adder.device, VD_REGION_BAR1, 0, PAGE));
+	assert_int_equal(vd_device_reset(b.rig.adder.device, VD_RESET_BUS), 0);
+	backed_close(&b);
+}
+
+static void test_backed_refusals(void **state)
+{
+	struct backed b;
+	int pipes[2];
+
+	(void)state;
+	backed_open(&b, 4 * PAGE, F_SEAL_SHRINK);
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 2 * PAGE}; /* too short */
+	assert_int_equal(backed_create(&b), -EINVAL);
+	assert_true(b.error.text[0]);
+	b.backing[VD_REGION_BAR1].offset = 5;
+	assert_int_equal(backed_create(&b), -EINVAL);
+	b.backing[VD_REGION_BAR1].offset = UINT64_MAX - PAGE + 1;
+	assert_int_equal(backed_create(&b), -EINVAL);
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){99999, 0};
+	assert_int_equal(backed_create(&b), -EINVAL);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){pipes[0], 0};
+	assert_true(backed_create(&b) < 0);
+	close(pipes[0]);
+	close(pipes[1]);
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0};
+	assert_int_equal(backed_create(&b), 0);
+	backed_close(&b);
+	/* one that can be cut, without the guard */
+	backed_open(&b, 4 * PAGE, 0);
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0};
+	assert_int_equal(backed_create(&b), -EPERM);
+	assert_true(b.error.text[0]);
+	backed_close(&b);
+}
+
+/* With the guard: whoever cuts his file loses his bytes, not our process. */
+static void test_backed_cut(void **state)
+{
+	struct backed b;
+	char bytes[8];
+
+	(void)state;
+	assert_int_equal(vd_host_guard_install(NULL), 0);
+	backed_open(&b, 4 * PAGE, 0);
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0};
+	assert_int_equal(backed_create(&b), 0);
+	assert_int_equal(vd_device_write(b.rig.adder.device, VD_REGION_BAR1,
+					 (vd_region_offset){0}, "12345678", 8), 0);
+	assert_int_equal(ftruncate(b.fd, 0), 0);
+	assert_int_equal(vd_device_read(b.rig.adder.device, VD_REGION_BAR1,
+					(vd_region_offset){2 * PAGE}, bytes, 8), -EIO);
+	assert_int_equal(bytes[0], -1);
+	assert_int_equal(vd_device_write(b.rig.adder.device, VD_REGION_BAR1,
+					 (vd_region_offset){0}, "12345678", 8), -EIO);
+	backed_close(&b);
+	vd_host_guard_uninstall();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -123,6 +254,9 @@ int main(void)
 		cmocka_unit_test(test_sealed_and_sparse),
 		cmocka_unit_test(test_own_view),
 		cmocka_unit_test(test_in_a_slot),
+		cmocka_unit_test(test_backed),
+		cmocka_unit_test(test_backed_refusals),
+		cmocka_unit_test(test_backed_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,779 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Interrupts as a VFIO client sets them: the kernel's answers in a table, what arrives where, and
+ * random requests against a plain model.
+ */
+#include <fcntl.h>
+#include <linux/vfio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "adder.h"
+
+#define NONE VFIO_IRQ_SET_DATA_NONE
+#define BOOL VFIO_IRQ_SET_DATA_BOOL
+#define EVENTFD VFIO_IRQ_SET_DATA_EVENTFD
+#define MASK VFIO_IRQ_SET_ACTION_MASK
+#define UNMASK VFIO_IRQ_SET_ACTION_UNMASK
+#define TRIGGER VFIO_IRQ_SET_ACTION_TRIGGER
+
+#define VECTORS 6u
+
+static const unsigned counts[VD_IRQ_COUNT] = {1, 4, VECTORS, 1, 1};
+
+struct client {
+	struct rig rig;
+	struct vd_device *device;
+	int fds[VD_IRQ_COUNT][VECTORS];
+};
+
+static void client_open(struct client *c)
+{
+	struct vd_device_config config;
+
+	rig_open(&c->rig);
+	config = adder_config(&c->rig.f, &c->rig.adder);
+	config.irqs = counts;
+	vd_device_put(c->rig.adder.device);
+	assert_int_equal(vd_device_create(&config, &c->rig.adder.device, NULL), 0);
+	c->device = c->rig.adder.device;
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++)
+		for (unsigned v = 0; v < VECTORS; v++)
+			c->fds[i][v] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+}
+
+static void client_close(struct client *c)
+{
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++)
+		for (unsigned v = 0; v < VECTORS; v++)
+			close(c->fds[i][v]);
+	rig_close(&c->rig);
+}
+
+/* How often it was signalled since it was asked last. */
+static uint64_t arrived(const struct client *c, unsigned index, unsigned vector)
+{
+	uint64_t count = 0;
+
+	return read(c->fds[index][vector], &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+static int set(struct client *c, uint32_t flags, unsigned index, unsigned start, unsigned count)
+{
+	static const uint8_t bools[VECTORS] = {1, 0, 1, 1, 1, 1};
+
+	return vd_device_set_irqs(c->device, flags, index, start, count, bools,
+				  index < VD_IRQ_COUNT ? c->fds[index] + start % VECTORS : NULL);
+}
+
+static void raise_one(struct client *c, enum vd_irq_index index, unsigned vector)
+{
+	vd_device_lock(c->device);
+	vd_device_raise(c->device, index, vector);
+	vd_device_unlock(c->device);
+}
+
+static void set_level(struct client *c, bool level)
+{
+	assert_int_equal(rig_write(&c->rig, 6, level), 0);
+}
+
+static void disable_intx(struct client *c, bool disable)
+{
+	vd_device_lock(c->device);
+	vd_device_disable_intx(c->device, disable);
+	vd_device_unlock(c->device);
+}
+
+static void test_info(void **state)
+{
+	static const uint32_t flags[VD_IRQ_COUNT] = {7, 9, 1, 9, 9};
+	struct vd_irq_info info;
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++) {
+		assert_int_equal(vd_device_irq_info(c.device, i, &info), 0);
+		assert_int_equal(info.flags, flags[i]);
+		assert_int_equal(info.count, counts[i]);
+	}
+	assert_int_equal(vd_device_irq_info(c.device, VD_IRQ_COUNT, &info), -EINVAL);
+	client_close(&c);
+}
+
+/*
+ * One request each, with nothing (-1) or all vectors of @on set before; vfio-pci's errno, as
+ * drivers/vfio/pci/vfio_pci_intrs.c and vfio_main.c of Linux 6.17 have it.
+ */
+static const struct {
+	int on;
+	uint32_t flags;
+	unsigned index, start, count;
+	int result;
+} table[] = {
+	/* numbers and flags */
+	{-1, NONE | TRIGGER, VD_IRQ_COUNT, 0, 0, -EINVAL},
+	{-1, NONE | TRIGGER, UINT32_MAX, 0, 0, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, VECTORS, 0, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, VECTORS, 1, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, 1, VECTORS, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, 1, UINT32_MAX, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, UINT32_MAX, 1, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, UINT32_MAX, UINT32_MAX, -EINVAL},
+	{-1, EVENTFD | TRIGGER | 1u << 6, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{-1, EVENTFD | TRIGGER | 1u << 31, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{-1, EVENTFD | BOOL | TRIGGER, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{-1, EVENTFD | NONE | TRIGGER, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{-1, TRIGGER, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{-1, EVENTFD, VD_IRQ_MSIX, 0, 1, -ENOTTY},
+	{-1, EVENTFD | TRIGGER | MASK, VD_IRQ_MSIX, 0, 1, -ENOTTY},
+	{-1, EVENTFD | MASK | UNMASK, VD_IRQ_INTX, 0, 1, -ENOTTY},
+	/* INTx */
+	{-1, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1, 0},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 0, -EINVAL},
+	{-1, NONE | TRIGGER, VD_IRQ_INTX, 0, 0, -EINVAL},
+	{-1, NONE | TRIGGER, VD_IRQ_INTX, 0, 1, -EINVAL},
+	{-1, NONE | UNMASK, VD_IRQ_INTX, 0, 1, -EINVAL},
+	{-1, NONE | MASK, VD_IRQ_INTX, 0, 1, -EINVAL},
+	{-1, EVENTFD | MASK, VD_IRQ_INTX, 0, 1, -EINVAL},
+	{VD_IRQ_INTX, NONE | TRIGGER, VD_IRQ_INTX, 0, 0, 0},
+	{VD_IRQ_INTX, NONE | TRIGGER, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, BOOL | TRIGGER, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, BOOL | TRIGGER, VD_IRQ_INTX, 0, 0, -EINVAL},
+	{VD_IRQ_INTX, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, NONE | MASK, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, NONE | MASK, VD_IRQ_INTX, 0, 0, -EINVAL},
+	{VD_IRQ_INTX, BOOL | MASK, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, EVENTFD | MASK, VD_IRQ_INTX, 0, 1, -ENOTTY},
+	{VD_IRQ_INTX, NONE | UNMASK, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, BOOL | UNMASK, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, EVENTFD | UNMASK, VD_IRQ_INTX, 0, 1, 0},
+	{VD_IRQ_INTX, EVENTFD | TRIGGER, VD_IRQ_MSI, 0, 1, -EINVAL},
+	{VD_IRQ_INTX, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{VD_IRQ_INTX, NONE | TRIGGER, VD_IRQ_MSIX, 0, 0, -EINVAL},
+	/* MSI, enabled with all four vectors */
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSI, 0, 1, 0},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSI, 3, 1, 0},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSI, 0, 0, -ERANGE},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSI, 2, 0, 0},
+	{-1, NONE | TRIGGER, VD_IRQ_MSI, 0, 0, -EINVAL},
+	{-1, NONE | TRIGGER, VD_IRQ_MSI, 0, 4, -EINVAL},
+	{-1, NONE | MASK, VD_IRQ_MSI, 0, 1, -ENOTTY},
+	{VD_IRQ_MSI, NONE | MASK, VD_IRQ_MSI, 0, 1, -ENOTTY},
+	{VD_IRQ_MSI, EVENTFD | UNMASK, VD_IRQ_MSI, 0, 1, -ENOTTY},
+	{VD_IRQ_MSI, NONE | TRIGGER, VD_IRQ_MSI, 0, 0, 0},
+	{VD_IRQ_MSI, NONE | TRIGGER, VD_IRQ_MSI, 0, 4, 0},
+	{VD_IRQ_MSI, NONE | TRIGGER, VD_IRQ_MSI, 0, 5, -EINVAL},
+	{VD_IRQ_MSI, BOOL | TRIGGER, VD_IRQ_MSI, 1, 3, 0},
+	{VD_IRQ_MSI, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{VD_IRQ_MSI, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1, -EINVAL},
+	/* MSI-X */
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, VECTORS, 0},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 0, -ERANGE},
+	{-1, BOOL | TRIGGER, VD_IRQ_MSIX, 0, 1, -EINVAL},
+	{VD_IRQ_MSIX, NONE | UNMASK, VD_IRQ_MSIX, 0, 1, -ENOTTY},
+	{VD_IRQ_MSIX, EVENTFD | TRIGGER, VD_IRQ_MSI, 0, 1, -EINVAL},
+	{VD_IRQ_MSIX, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1, -EINVAL},
+	{VD_IRQ_MSIX, NONE | TRIGGER, VD_IRQ_INTX, 0, 0, -EINVAL},
+	{VD_IRQ_MSIX, NONE | TRIGGER, VD_IRQ_MSIX, 0, 0, 0},
+	{VD_IRQ_MSIX, EVENTFD | TRIGGER, VD_IRQ_MSIX, 2, 0, 0},
+	/* ERR and REQ go with any of them */
+	{-1, EVENTFD | TRIGGER, VD_IRQ_ERR, 0, 1, 0},
+	{-1, NONE | TRIGGER, VD_IRQ_ERR, 0, 0, -EINVAL},
+	{-1, NONE | TRIGGER, VD_IRQ_ERR, 0, 1, -EINVAL},
+	{-1, BOOL | TRIGGER, VD_IRQ_ERR, 0, 1, 0},
+	{-1, BOOL | TRIGGER, VD_IRQ_ERR, 0, 0, -EINVAL},
+	{-1, EVENTFD | TRIGGER, VD_IRQ_ERR, 0, 0, -EINVAL},
+	{-1, EVENTFD | MASK, VD_IRQ_ERR, 0, 1, -ENOTTY},
+	{-1, NONE | UNMASK, VD_IRQ_REQ, 0, 1, -ENOTTY},
+	{VD_IRQ_MSIX, EVENTFD | TRIGGER, VD_IRQ_REQ, 0, 1, 0},
+	{VD_IRQ_REQ, NONE | TRIGGER, VD_IRQ_REQ, 0, 1, 0},
+	{VD_IRQ_REQ, NONE | TRIGGER, VD_IRQ_REQ, 0, 0, 0},
+	{VD_IRQ_REQ, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1, 0},
+};
+
+static void test_table(void **state)
+{
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		int r;
+
+		vd_device_clear_irqs(c.device);
+		if (table[i].on >= 0)
+			assert_int_equal(set(&c, EVENTFD | TRIGGER, (unsigned)table[i].on, 0,
+					     counts[table[i].on]), 0);
+		r = set(&c, table[i].flags, table[i].index, table[i].start, table[i].count);
+		if (r != table[i].result)
+			fail_msg("case %zu: %d, not %d", i, r, table[i].result);
+	}
+	client_close(&c);
+}
+
+/* An index that the device does not have. */
+static void test_absent(void **state)
+{
+	struct vd_irq_info info;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig); /* has INTx and MSI-X */
+	assert_int_equal(vd_device_irq_info(rig.adder.device, VD_IRQ_MSI, &info), 0);
+	assert_int_equal(info.count, 0);
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++)
+		assert_int_equal(vd_device_set_irqs(rig.adder.device, EVENTFD | TRIGGER, i, 0, 1,
+						    NULL, NULL),
+				 i == VD_IRQ_INTX ? 0 : -EINVAL);
+	vd_device_clear_irqs(rig.adder.device);
+	assert_int_equal(vd_device_set_irqs(rig.adder.device, NONE | TRIGGER, VD_IRQ_ERR, 0, 0,
+					    NULL, NULL), -EINVAL);
+	rig_close(&rig);
+}
+
+static void test_descriptors(void **state)
+{
+	int pipes[2], fds[3], file;
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	file = open("/dev/null", O_RDWR | O_CLOEXEC);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 2), 0);
+	fds[0] = c.fds[VD_IRQ_MSIX][3];
+	fds[1] = pipes[1];
+	fds[2] = 99999;
+	/* the good one is not taken either, and what was there still works */
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 2, NULL,
+					    fds), -EINVAL);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | TRIGGER, VD_IRQ_MSIX, 1, 1, NULL,
+					    &file), -EINVAL);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | TRIGGER, VD_IRQ_MSIX, 1, 1, NULL,
+					    &fds[2]), -EBADF);
+	raise_one(&c, VD_IRQ_MSIX, 0);
+	raise_one(&c, VD_IRQ_MSIX, 1);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 0), 1);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 1), 1);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 3), 0);
+	/* they are duplicates */
+	close(c.fds[VD_IRQ_MSIX][0]);
+	raise_one(&c, VD_IRQ_MSIX, 0);
+	c.fds[VD_IRQ_MSIX][0] = -1;
+	close(pipes[0]);
+	close(pipes[1]);
+	close(file);
+	client_close(&c);
+}
+
+/* Each allocation and each descriptor that fails leaves all as it was. */
+static void test_faults(void **state)
+{
+	struct client c;
+	long step = 0;
+	int r;
+
+	(void)state;
+	client_open(&c);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 2), 0);
+	do {
+		test_env_fail(&c.rig.f.test, ++step, -ENOMEM);
+		r = vd_device_set_irqs(c.device, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 2, NULL,
+				       &c.fds[VD_IRQ_MSIX][2]);
+		raise_one(&c, VD_IRQ_MSIX, 0);
+		assert_int_equal(arrived(&c, VD_IRQ_MSIX, r ? 0 : 2), 1);
+		assert_int_equal(arrived(&c, VD_IRQ_MSIX, r ? 2 : 0), 0);
+		if (r)
+			assert_int_equal(r, -ENOMEM);
+	} while (test_env_failed(&c.rig.f.test));
+	assert_int_equal(r, 0);
+	assert_int_equal(step, 4);
+	client_close(&c);
+}
+
+/* Sub-ranges are set and cleared, the others stay. */
+static void test_sub_ranges(void **state)
+{
+	static const uint8_t bools[3] = {1, 0, 1};
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, VECTORS), 0);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | TRIGGER, VD_IRQ_MSIX, 2, 2, NULL,
+					    NULL), 0);
+	assert_int_equal(set(&c, NONE | TRIGGER, VD_IRQ_MSIX, 0, VECTORS), 0);
+	for (unsigned i = 0; i < VECTORS; i++)
+		assert_int_equal(arrived(&c, VD_IRQ_MSIX, i), i != 2 && i != 3);
+	assert_int_equal(vd_device_set_irqs(c.device, BOOL | TRIGGER, VD_IRQ_MSIX, 3, 3, bools,
+					    NULL), 0);
+	for (unsigned i = 0; i < VECTORS; i++)
+		assert_int_equal(arrived(&c, VD_IRQ_MSIX, i), i == 5);
+	assert_int_equal(vd_device_set_irqs(c.device, BOOL | TRIGGER, VD_IRQ_MSIX, 3, 3, NULL,
+					    NULL), -EINVAL);
+	client_close(&c);
+}
+
+/* MSI has what it was enabled with; MSI-X grows. */
+static void test_growth(void **state)
+{
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSI, 0, 2), 0);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSI, 1, 2), -EINVAL);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | TRIGGER, VD_IRQ_MSI, 2, 2, NULL,
+					    NULL), 0);
+	assert_int_equal(set(&c, NONE | TRIGGER, VD_IRQ_MSI, 0, 4), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(arrived(&c, VD_IRQ_MSI, i), i < 2);
+	assert_int_equal(set(&c, NONE | TRIGGER, VD_IRQ_MSI, 0, 0), 0);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 1), 0);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 5, 1), 0);
+	raise_one(&c, VD_IRQ_MSIX, 5);
+	raise_one(&c, VD_IRQ_MSI, 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 5), 1);
+	assert_int_equal(arrived(&c, VD_IRQ_MSI, 0), 0);
+	client_close(&c);
+}
+
+/* A vector without a descriptor is masked: MSI-X keeps what it missed, until it is off. */
+static void test_pending(void **state)
+{
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	raise_one(&c, VD_IRQ_MSIX, 0); /* not on */
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 0), 0);
+	raise_one(&c, VD_IRQ_MSIX, 1);
+	raise_one(&c, VD_IRQ_MSIX, 1);
+	raise_one(&c, VD_IRQ_MSIX, 2);
+	raise_one(&c, VD_IRQ_MSI, 1); /* another index */
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 2), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 0), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 1), 1);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 1, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 1), 0);
+	assert_int_equal(set(&c, NONE | TRIGGER, VD_IRQ_MSIX, 0, 0), 0);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 3), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 2), 0);
+	raise_one(&c, VD_IRQ_MSIX, 4);
+	assert_int_equal(vd_device_reset(c.device, VD_RESET_FUNCTION), 0);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 4, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 4), 0);
+	raise_one(&c, VD_IRQ_MSIX, 4); /* a reset leaves what the client has set */
+	assert_int_equal(arrived(&c, VD_IRQ_MSIX, 4), 1);
+	client_close(&c);
+}
+
+/* Masked by firing; fires again when unmasked while asserted. */
+static void test_level(void **state)
+{
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	set_level(&c, true);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1); /* as it is asserted already */
+	set_level(&c, false);
+	set_level(&c, true);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 0);
+	assert_int_equal(set(&c, NONE | UNMASK, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	assert_int_equal(set(&c, BOOL | UNMASK, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	set_level(&c, false);
+	assert_int_equal(set(&c, NONE | UNMASK, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 0);
+	assert_int_equal(set(&c, NONE | MASK, VD_IRQ_INTX, 0, 1), 0);
+	set_level(&c, true);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 0);
+	assert_int_equal(set(&c, NONE | TRIGGER, VD_IRQ_INTX, 0, 1), 0); /* loop-back */
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	assert_int_equal(set(&c, NONE | UNMASK, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	client_close(&c);
+}
+
+/* The command register's bit: masks, also what is set later, and fires again when it goes. */
+static void test_intx_disable(void **state)
+{
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	disable_intx(&c, true);
+	set_level(&c, true);
+	assert_true(vd_device_asserted(c.device));
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(set(&c, NONE | UNMASK, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(set(&c, NONE | TRIGGER, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 0);
+	disable_intx(&c, false);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	disable_intx(&c, false);
+	disable_intx(&c, true);
+	disable_intx(&c, true);
+	disable_intx(&c, false);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	set_level(&c, false);
+	disable_intx(&c, true);
+	disable_intx(&c, false);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 0);
+	set_level(&c, true);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	client_close(&c);
+}
+
+static void test_unmask_eventfd(void **state)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+	uint64_t one = 1;
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	assert_int_equal(vd_device_unmask_fd(c.device), -1);
+	vd_device_unmask_poll(c.device);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1), 0);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | UNMASK, VD_IRQ_INTX, 0, 1, NULL,
+					    &fd), 0);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | UNMASK, VD_IRQ_INTX, 0, 1, NULL,
+					    &fd), -EBUSY);
+	assert_true(vd_device_unmask_fd(c.device) >= 0);
+	set_level(&c, true);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	vd_device_unmask_poll(c.device); /* does not wait, though the descriptor would */
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 0);
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	vd_device_unmask_poll(c.device);
+	vd_device_unmask_poll(c.device);
+	assert_int_equal(arrived(&c, VD_IRQ_INTX, 0), 1);
+	assert_int_equal(vd_device_set_irqs(c.device, EVENTFD | UNMASK, VD_IRQ_INTX, 0, 1, NULL,
+					    NULL), 0);
+	assert_int_equal(vd_device_unmask_fd(c.device), -1);
+	close(fd);
+	client_close(&c);
+}
+
+static void sink_count(void *context, enum vd_irq_index index, unsigned vector, bool level)
+{
+	(void)index;
+	(void)vector;
+	*(int *)context += level ? 1 : -100;
+}
+
+/* One listener an index. */
+static void test_sinks(void **state)
+{
+	struct client c;
+	int told = 0;
+
+	(void)state;
+	client_open(&c);
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++) {
+		assert_int_equal(vd_device_set_sink(c.device, i, sink_count, &told), 0);
+		assert_int_equal(set(&c, EVENTFD | TRIGGER, i, 0, 1), -EBUSY);
+		assert_int_equal(vd_device_set_sink(c.device, i, NULL, NULL), 0);
+		assert_int_equal(set(&c, EVENTFD | TRIGGER, i, 0, 1), 0);
+		assert_int_equal(vd_device_set_sink(c.device, i, sink_count, &told), -EBUSY);
+		assert_int_equal(vd_device_set_sink(c.device, i, NULL, NULL), 0);
+		raise_one(&c, i, 0);
+		assert_int_equal(arrived(&c, i, 0), 1);
+		vd_device_clear_irqs(c.device);
+	}
+	assert_int_equal(told, 0);
+	/* a sink sees INTx lowered while the command register disables it */
+	vd_device_lock(c.device);
+	vd_device_lower(c.device);
+	vd_device_unlock(c.device);
+	assert_int_equal(vd_device_set_sink(c.device, VD_IRQ_INTX, sink_count, &told), 0);
+	set_level(&c, true);
+	assert_int_equal(told, 1);
+	disable_intx(&c, true);
+	assert_int_equal(told, -99);
+	set_level(&c, false);
+	set_level(&c, true);
+	assert_int_equal(vd_device_set_sink(c.device, VD_IRQ_INTX, sink_count, &told), 0);
+	assert_int_equal(told, -99);
+	disable_intx(&c, false);
+	assert_int_equal(told, -98);
+	client_close(&c);
+}
+
+static unsigned open_descriptors(void)
+{
+	unsigned count = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+/* Nothing stays behind: not of a client that goes, nor of a device that does. */
+static void test_clear(void **state)
+{
+	unsigned before;
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	before = open_descriptors();
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(set(&c, EVENTFD | TRIGGER, i, 0, counts[i]), 0);
+		assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_ERR, 0, 1), 0);
+		assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_REQ, 0, 1), 0);
+		if (i == VD_IRQ_INTX)
+			assert_int_equal(set(&c, EVENTFD | UNMASK, i, 0, 1), 0);
+		vd_device_clear_irqs(c.device);
+		assert_int_equal(open_descriptors(), before);
+		raise_one(&c, i, 0);
+		assert_int_equal(arrived(&c, i, 0), 0);
+	}
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, VECTORS), 0);
+	assert_int_equal(set(&c, EVENTFD | TRIGGER, VD_IRQ_REQ, 0, 1), 0);
+	client_close(&c);
+	client_open(&c);
+	assert_int_equal(open_descriptors(), before);
+	client_close(&c);
+}
+
+static void test_too_many(void **state)
+{
+	static const unsigned most[VD_IRQ_COUNT] = {1, VD_IRQ_VECTORS_MAX, VD_IRQ_VECTORS_MAX, 1, 1};
+	struct vd_device_config config;
+	struct vd_error error;
+	struct vd_device *device;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig);
+	config = adder_config(&rig.f, &rig.adder);
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++) {
+		unsigned irqs[VD_IRQ_COUNT];
+
+		memcpy(irqs, most, sizeof(irqs));
+		config.irqs = irqs;
+		irqs[i]++;
+		error = (struct vd_error){.text = ""};
+		assert_int_equal(vd_device_create(&config, &device, &error), -EINVAL);
+		assert_true(error.text[0]);
+		irqs[i] = UINT32_MAX;
+		assert_int_equal(vd_device_create(&config, &device, NULL), -EINVAL);
+	}
+	rig_close(&rig);
+}
+
+/* ---- against a plain model ------------------------------------------------------------------ */
+
+struct model {
+	int on; /* -1: none */
+	unsigned enabled;
+	bool set[VD_IRQ_COUNT][VECTORS], pending[VECTORS];
+	bool asserted, masked, disabled;
+	uint64_t due[VD_IRQ_COUNT][VECTORS];
+};
+
+static void model_intx(struct model *m)
+{
+	if (m->on != VD_IRQ_INTX || !m->asserted || m->masked)
+		return;
+	m->masked = true;
+	m->due[VD_IRQ_INTX][0] += m->set[VD_IRQ_INTX][0];
+}
+
+static void model_unmask(struct model *m)
+{
+	if (m->on == VD_IRQ_INTX && !m->disabled) {
+		m->masked = false;
+		model_intx(m);
+	}
+}
+
+static void model_raise(struct model *m, unsigned index, unsigned vector)
+{
+	if (index == VD_IRQ_INTX) {
+		m->asserted = true;
+		model_intx(m);
+	} else if (m->set[index][vector]) {
+		m->due[index][vector]++;
+	} else if (index == VD_IRQ_MSIX && m->on == VD_IRQ_MSIX) {
+		m->pending[vector] = true;
+	}
+}
+
+static void model_off(struct model *m, unsigned index)
+{
+	memset(m->set[index], 0, sizeof(m->set[index]));
+	if (m->on == (int)index) {
+		m->on = -1;
+		m->masked = false;
+		memset(m->pending, 0, sizeof(m->pending));
+	}
+}
+
+/* A request of one action and one data type whose range exists. @give: bit i: a descriptor. */
+static int model_set(struct model *m, uint32_t type, uint32_t action, unsigned index,
+		     unsigned start, unsigned count, unsigned give)
+{
+	bool single = index >= VD_IRQ_ERR, on = m->on == (int)index;
+	bool none = m->on < 0;
+
+	if (index != VD_IRQ_INTX && action != TRIGGER)
+		return -ENOTTY;
+	if (action != TRIGGER) {
+		if (!on || count != 1)
+			return -EINVAL;
+		if (type == EVENTFD)
+			return action == MASK ? -ENOTTY : 0; /* -1: nothing to take away */
+		if (type == BOOL && !(give & 1))
+			return 0;
+		if (action == MASK)
+			m->masked = true;
+		else
+			model_unmask(m);
+		return 0;
+	}
+	if (type == NONE && !count) {
+		if (single ? !m->set[index][0] : !on)
+			return -EINVAL;
+		model_off(m, index);
+		return 0;
+	}
+	if ((index == VD_IRQ_INTX || single) && count != 1)
+		return -EINVAL;
+	if (!single && !on && !none)
+		return -EINVAL;
+	if (type != EVENTFD) {
+		if (single ? type == NONE && !m->set[index][0] : !on)
+			return -EINVAL;
+		for (unsigned i = 0; i < count; i++)
+			if ((type == NONE || give >> i & 1) && m->set[index][start + i] &&
+			    !(index == VD_IRQ_INTX && m->disabled))
+				m->due[index][start + i]++;
+		return 0;
+	}
+	if (!single && !on) {
+		if (!(start + count))
+			return -ERANGE;
+		m->on = (int)index;
+		m->enabled = start + count;
+		m->masked = m->disabled;
+	}
+	for (unsigned i = 0; i < count && index == VD_IRQ_MSI; i++)
+		if (give >> i & 1 && start + i >= m->enabled)
+			return -EINVAL;
+	for (unsigned i = 0; i < count; i++) {
+		m->set[index][start + i] = give >> i & 1;
+		if (index == VD_IRQ_MSIX && m->pending[start + i] && give >> i & 1) {
+			m->pending[start + i] = false;
+			m->due[index][start + i]++;
+		}
+	}
+	model_intx(m);
+	return 0;
+}
+
+static void random_request(struct client *c, struct model *m)
+{
+	static const uint32_t types[] = {NONE, BOOL, EVENTFD, EVENTFD};
+	static const uint32_t actions[] = {TRIGGER, TRIGGER, TRIGGER, MASK, UNMASK, UNMASK};
+	unsigned index = (unsigned)(test_random(test_state()) % VD_IRQ_COUNT);
+	uint32_t type = types[test_random(test_state()) % 4];
+	uint32_t action = actions[test_random(test_state()) % 6];
+	unsigned start = (unsigned)(test_random(test_state()) % counts[index]);
+	unsigned count = (unsigned)(test_random(test_state()) % (counts[index] - start + 1));
+	unsigned give = (unsigned)test_random(test_state());
+	uint8_t bools[VECTORS];
+	int fds[VECTORS], r, expected;
+
+	if (test_random(test_state()) % 4 == 0 && m->on >= 0)
+		index = (unsigned)m->on, type = NONE, action = TRIGGER, start = count = 0;
+	if (action == UNMASK && type == EVENTFD)
+		give = 0;
+	for (unsigned i = 0; i < VECTORS; i++) {
+		bools[i] = give >> i & 1;
+		fds[i] = give >> i & 1 && i < count ? c->fds[index][start + i] : -1;
+	}
+	expected = model_set(m, type, action, index, start, count, give);
+	r = vd_device_set_irqs(c->device, type | action, index, start, count, bools, fds);
+	if (r != expected)
+		fail_msg("flags 0x%x index %u start %u count %u: %d, not %d", type | action, index,
+			 start, count, r, expected);
+}
+
+static void random_step(struct client *c, struct model *m)
+{
+	unsigned what = (unsigned)(test_random(test_state()) % 8);
+	unsigned index = (unsigned)(test_random(test_state()) % VD_IRQ_COUNT);
+	unsigned vector = (unsigned)(test_random(test_state()) % counts[index]);
+
+	if (what < 4) {
+		random_request(c, m);
+	} else if (what < 6) {
+		raise_one(c, index, vector);
+		model_raise(m, index, vector);
+	} else if (what == 6) {
+		set_level(c, false);
+		m->asserted = false;
+	} else {
+		bool disable = !m->disabled;
+
+		disable_intx(c, disable);
+		m->disabled = disable;
+		if (disable)
+			m->masked = true;
+		else
+			model_unmask(m);
+	}
+}
+
+static void test_random_requests(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct model m = {.on = -1};
+		struct client c;
+
+		test_start(seed);
+		client_open(&c);
+		for (unsigned step = 0; step < 400; step++) {
+			random_step(&c, &m);
+			for (unsigned i = 0; i < VD_IRQ_COUNT; i++)
+				for (unsigned v = 0; v < counts[i]; v++) {
+					assert_int_equal(arrived(&c, i, v), m.due[i][v]);
+					m.due[i][v] = 0;
+				}
+		}
+		client_close(&c);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_info),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_absent),
+		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_sub_ranges),
+		cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_pending),
+		cmocka_unit_test(test_level),
+		cmocka_unit_test(test_intx_disable),
+		cmocka_unit_test(test_unmask_eventfd),
+		cmocka_unit_test(test_sinks),
+		cmocka_unit_test(test_clear),
+		cmocka_unit_test(test_too_many),
+		cmocka_unit_test_teardown(test_random_requests, test_seed_print),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
