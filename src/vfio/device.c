@@ -188,23 +188,48 @@ void vd_device_lock(struct vd_device *device)
 {
 	device->env->lock(device->env, &device->lock);
 	/* Relaxed: only who stored it asks for it. */
-	if (device->yields)
-		atomic_store_explicit(&device->holder, (uintptr_t)pthread_self(),
-				      memory_order_relaxed);
+	atomic_store_explicit(&device->holder, (uintptr_t)pthread_self(), memory_order_relaxed);
 }
 
 void vd_device_unlock(struct vd_device *device)
 {
-	if (device->yields)
-		atomic_store_explicit(&device->holder, 0, memory_order_relaxed);
+	atomic_store_explicit(&device->holder, 0, memory_order_relaxed);
 	device->env->unlock(device->env, &device->lock);
+}
+
+/* Relaxed, both: only who stored it asks for it. */
+static bool is_holder(const struct vd_device *device)
+{
+	return atomic_load_explicit(&device->holder, memory_order_relaxed) ==
+	       (uintptr_t)pthread_self();
+}
+
+static bool is_worker(const struct vd_device *device)
+{
+	return atomic_load_explicit(&device->worker, memory_order_relaxed) ==
+	       (uintptr_t)pthread_self();
+}
+
+/* Holds no lock that could be dropped, but others have to know that it sleeps. */
+static bool yield_work(struct vd_device *device)
+{
+	if (!is_worker(device) || device->work_yielded)
+		return false;
+	vd_device_lock(device);
+	device->work_yielded = true;
+	device->yielded++;
+	vd_device_unlock(device);
+	return true;
 }
 
 bool vd_device_yield(struct vd_device *device)
 {
-	if (!device->yields || atomic_load_explicit(&device->holder, memory_order_relaxed) !=
-				       (uintptr_t)pthread_self() || device->closed)
+	if (!is_holder(device))
+		return yield_work(device);
+	if (!device->yields || device->closed)
 		return false;
+	if (is_worker(device))
+		device->work_nested++;
 	device->yielded++;
 	vd_device_unlock(device);
 	return true;
@@ -212,9 +237,18 @@ bool vd_device_yield(struct vd_device *device)
 
 void vd_device_unyield(struct vd_device *device)
 {
+	bool works = is_worker(device), work;
+
 	vd_device_lock(device);
+	work = works && !device->work_nested;
+	if (work)
+		device->work_yielded = false;
+	else if (works)
+		device->work_nested--;
 	if (--device->yielded == 0)
 		device_wake(device);
+	if (work)
+		vd_device_unlock(device);
 }
 
 const struct vd_env *vd_device_env(struct vd_device *device)

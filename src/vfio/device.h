@@ -52,7 +52,8 @@ struct vd_device {
 
 	bool yields;
 	bool backed[VD_REGION_COUNT]; /* memory of somebody else's */
-	_Atomic uintptr_t holder;     /* of the lock, where it matters; 0: nobody */
+	_Atomic uintptr_t holder;     /* of the lock; 0: nobody */
+	_Atomic uintptr_t worker;     /* who is inside @work; 0: nobody */
 
 	struct vd_lock lock; /* everything below */
 	struct device_sink sinks[VD_IRQ_COUNT];
@@ -61,6 +62,8 @@ struct vd_device {
 	bool intx_disabled; /* by the command register */
 	unsigned yielded;   /* operations that wait inside vd_device_yield() */
 	bool closed;	    /* the operation under way does not yield */
+	bool work_yielded;  /* @work is one of them: the worker's own, with or without the lock */
+	unsigned work_nested; /* operations that yielded on the worker's thread inside that */
 	unsigned quiesced;
 	bool reset_wanted;
 	bool work_wanted;

@@ -3,6 +3,8 @@
  * What a device may not do under its lock, the core has it do without. Who is inside @work is noted
  * under the lock, instead of holding another lock over it: what changes memory may sleep.
  */
+#include <pthread.h>
+
 #include "vfio/device.h"
 
 void vd_device_request_work(struct vd_device *device)
@@ -52,21 +54,46 @@ static bool is_wanted(const struct vd_device *device)
 	return device->work_wanted && !device->quiesced && device->ops->work;
 }
 
+/* Lock held, but not while it waits or works. Return: whether it worked. */
+static bool work_once(struct vd_device *device, bool wait)
+{
+	bool work;
+
+	if (!is_wanted(device) || device->yielded || (device->working && !wait))
+		return false;
+	device_work_shut(device);
+	/* Whoever was inside may have done it. */
+	work = is_wanted(device);
+	if (work) {
+		device->work_wanted = false;
+		/* Relaxed: only who stores it asks for it. */
+		atomic_store_explicit(&device->worker, (uintptr_t)pthread_self(),
+				      memory_order_relaxed);
+		vd_device_unlock(device);
+		device->ops->work(device->context);
+		vd_device_lock(device);
+		atomic_store_explicit(&device->worker, 0, memory_order_relaxed);
+	}
+	device_work_open(device);
+	return work;
+}
+
+/* Accesses that came while @work waited for memory may have asked for something as well. */
 void device_work_run(struct vd_device *device, bool wait)
 {
-	vd_device_lock(device);
-	if (is_wanted(device) && !device->yielded && (wait || !device->working)) {
-		device_work_shut(device);
-		/* Whoever was inside may have done it. */
-		if (is_wanted(device)) {
-			device->work_wanted = false;
-			vd_device_unlock(device);
-			device->ops->work(device->context);
-			vd_device_lock(device);
-		}
-		device_work_open(device);
-	}
-	vd_device_unlock(device);
+	struct device_wishes wishes;
+	bool worked;
+
+	do {
+		wishes = (struct device_wishes){0};
+		vd_device_lock(device);
+		worked = work_once(device, wait);
+		if (worked)
+			device_wishes_take(device, &wishes);
+		vd_device_unlock(device);
+		if (wishes.reset)
+			(void)vd_device_reset(device, wishes.kind);
+	} while (wishes.work);
 }
 
 void device_wishes_take(struct vd_device *device, struct device_wishes *wishes)

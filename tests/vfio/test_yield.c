@@ -5,13 +5,14 @@
  */
 #include "adder.h"
 
-enum { STAY, SLEEP, NEST, NEST_RESET, NEST_WORK };
+enum { STAY, SLEEP, NEST, NEST_RESET, NEST_WORK, WORK };
 
 struct sleeper {
 	struct vd_device *device;
 	bool yields;
 	_Atomic unsigned inside, entered, resets, works, quiesces;
 	_Atomic bool let_go, yielded;
+	uint32_t work_nests; /* what @work lets in while it waits, once */
 };
 
 static int nested_write(struct sleeper *s, uint32_t value)
@@ -49,7 +50,7 @@ static int sleeper_write(void *context, unsigned region, uint64_t offset, const 
 	atomic_fetch_add(&s->inside, 1);
 	if (value == NEST_RESET + 100)
 		vd_device_request_reset(s->device, VD_RESET_FUNCTION);
-	else if (value == NEST_WORK + 100)
+	else if (value == NEST_WORK + 100 || value == WORK)
 		vd_device_request_work(s->device);
 	else if (value < 100)
 		message(s, value);
@@ -98,7 +99,25 @@ static int sleeper_state(void *context, struct vd_stream *stream)
 
 static void sleeper_work(void *context)
 {
-	atomic_fetch_add(&((struct sleeper *)context)->works, 1);
+	struct sleeper *s = context;
+	uint32_t nests = s->work_nests;
+
+	atomic_fetch_add(&s->works, 1);
+	if (!nests)
+		return;
+	s->work_nests = 0;
+	/* One that holds the lock does not yield, unless the device does. */
+	vd_device_lock(s->device);
+	assert_int_equal(vd_device_yield(s->device), s->yields);
+	if (s->yields)
+		vd_device_unyield(s->device);
+	vd_device_unlock(s->device);
+	assert_true(vd_device_yield(s->device));
+	assert_false(vd_device_yield(s->device));
+	atomic_fetch_add(&s->inside, 1);
+	assert_int_equal(nested_write(s, nests), 0);
+	atomic_fetch_sub(&s->inside, 1);
+	vd_device_unyield(s->device);
 }
 
 static const struct vd_device_ops sleeper_ops = {
@@ -221,6 +240,36 @@ static void test_wishes_wait(void **state)
 	sleeper_close(&s, &rig);
 }
 
+/*
+ * @work waits without the lock, whatever the device: an access on its thread waits for nothing that
+ * this thread would have to do first.
+ */
+static void test_work_yields(void **state)
+{
+	static const bool yields[] = {false, true};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct sleeper s;
+		struct rig rig;
+
+		sleeper_open(&s, &rig, yields[i]);
+		s.work_nests = NEST_WORK + 100;
+		assert_int_equal(nested_write(&s, WORK), 0);
+		assert_int_equal(atomic_load(&s.works), 2);
+		s.work_nests = NEST_RESET + 100;
+		assert_int_equal(nested_write(&s, WORK), 0);
+		assert_int_equal(atomic_load(&s.works), 3);
+		assert_int_equal(atomic_load(&s.resets), 1);
+		/* An operation that waits inside @work that waits. */
+		s.work_nests = yields[i] ? NEST_WORK : STAY + 100;
+		assert_int_equal(nested_write(&s, WORK), 0);
+		assert_int_equal(atomic_load(&s.works), yields[i] ? 5 : 4);
+		assert_int_equal(vd_device_reset(s.device, VD_RESET_BUS), 0);
+		sleeper_close(&s, &rig);
+	}
+}
+
 #define ROUNDS 1500u
 
 static void *many_accesses(void *context)
@@ -263,6 +312,7 @@ int main(void)
 		cmocka_unit_test(test_who_yields),
 		cmocka_unit_test(test_others_enter),
 		cmocka_unit_test(test_wishes_wait),
+		cmocka_unit_test(test_work_yields),
 		cmocka_unit_test(test_all_at_once),
 	};
 
