@@ -6,7 +6,10 @@
  * length, access) and costs nothing else; memory is held only while a device has I/O under way.
  *
  * A space is either filled by vd_dma_map() and vd_dma_unmap(), as by a VFIO client, or follows a
- * guest's memory map, with IOVA = guest physical address (vd_dma_follow()).
+ * guest's memory map, with IOVA = guest physical address (vd_dma_follow()). Only the latter marks
+ * the guest's dirty logs and tells its watchers: a map knows the object, not whose memory it is.
+ * Who fills a space with memory of a guest of this process, and wants to copy it as it runs, asks
+ * vd_dma_dirty_start() as well.
  *
  * Two primitives. The *guard* (vd_dma_translate() between vd_dma_guard_enter/leave, and
  * vd_dma_read/write) is a read section of the environment: short, never sleeps; an invalidation
@@ -275,10 +278,7 @@ void vd_dma_guard_leave(struct vd_dma_space *space);
  */
 int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, void **pointer,
 		     uint64_t *run);
-/**
- * vd_dma_mark_dirty() - the device has stored there; no-op unless the space follows a guest with a
- * dirty log
- */
+/** vd_dma_mark_dirty() - the device has stored there; cheap where nobody wants to know */
 void vd_dma_mark_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length);
 /**
  * vd_dma_wait() - until what made vd_dma_translate() say -EAGAIN is over: watchers of the range are
@@ -297,6 +297,58 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length);
  */
 int vd_dma_read(struct vd_dma_space *space, vd_iova iova, void *buffer, size_t length);
 int vd_dma_write(struct vd_dma_space *space, vd_iova iova, const void *buffer, size_t length);
+
+/* ---- what was stored to --------------------------------------------------------------------- */
+
+/**
+ * vd_dma_dirty_start() - from now on note which pages devices store to, by IOVA
+ * @ranges: @count of them, at most 1024, in any order, multiples of @page_size; 0 for everything
+ * @page_size: in bytes, a power of two, at least 4 KiB; need not be that of maps, ours or the
+ *	host's
+ *
+ * Everything through this space counts: copies, marks, unpin for VD_WRITE, discards, memory that is
+ * reached by messages, and maps that come later. While nobody tracks, each costs one predictable
+ * branch. The notes are kept where pages are stored to, in at most 64 MiB; where there is no memory
+ * for one, more is reported than was stored to, never less. They are by address: they stay until
+ * reported, whatever is unmapped or mapped there. Of a space that follows a guest this is beside
+ * the logs of the guest's slots (vd_mem_dirty_start()), and knows of its devices' stores only.
+ *
+ * Sleeps: waits for guards.
+ * Return: 0; -EINVAL page size, or an empty or misaligned range; -EOVERFLOW one wraps; -EEXIST two
+ *	overlap; -E2BIG too many; -EALREADY somebody tracks; -ENOMEM.
+ */
+int vd_dma_dirty_start(struct vd_dma_space *space, const struct vd_dma_range *ranges,
+		       unsigned count, uint64_t page_size);
+/**
+ * vd_dma_dirty_report() - copy out what was stored to, and clear it
+ * @iova, @length: bytes, multiples of @page_size; may be more than is tracked: that is clean
+ * @page_size: as there, and may be another one. Pages of start's that the range meets in part stay
+ *	noted, after they were reported
+ * @bitmap: a bit a page, bit 0 of byte 0 is at @iova; all @bytes are written
+ *
+ * What is pinned for VD_WRITE counts as stored to at each report, also by pins older than the
+ * tracking, and once more after unpin. What was stored before can be read now, what is stored later
+ * comes later.
+ * Return: 0; -EINVAL page size, empty, misaligned; -EOVERFLOW; -ENOSPC @bytes is too small;
+ *	-ENODATA nobody tracks. On error nothing was written or cleared.
+ */
+int vd_dma_dirty_report(struct vd_dma_space *space, vd_iova iova, uint64_t length,
+			uint64_t page_size, void *bitmap, size_t bytes);
+/**
+ * vd_dma_dirty_stop() - note no more, and forget. Sleeps: waits for guards. Return: 0; -ENODATA
+ * nobody tracked.
+ */
+int vd_dma_dirty_stop(struct vd_dma_space *space);
+/**
+ * vd_dma_unmap_dirty() - vd_dma_unmap() and the report of the range, in one step
+ * @unmapped: not NULL
+ *
+ * Nothing is stored to by these maps between the two. Locks as vd_dma_unmap(); reports of the space
+ * wait meanwhile, so no owner of a pin makes one when it is asked for it.
+ * Return: as both; on error nothing was reported or cleared.
+ */
+int vd_dma_unmap_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length,
+		       uint64_t page_size, void *bitmap, size_t bytes, uint64_t *unmapped);
 
 /* ---- giving memory back --------------------------------------------------------------------- */
 

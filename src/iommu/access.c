@@ -49,6 +49,7 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length)
 void vd_dma_mark_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length)
 {
 	space->env->read_enter(space->env);
+	dma_dirty(space, iova.value, length);
 	/* Acquire as in dma_resolve(): if not closed, the guest's map stays for this section. */
 	if (space->mem && !atomic_load_explicit(&space->closed, memory_order_acquire))
 		vd_mem_mark_dirty(space->mem, (vd_gpa){iova.value}, length);
@@ -86,6 +87,7 @@ static void copy_piece(const struct copy *copy, const struct dma_piece *piece, u
 	}
 	vd_guest_copy(piece->pointer, copy->from_buffer + done, length);
 	/* After the store, so that whoever takes the mark finds the data. */
+	dma_dirty(copy->space, copy->iova + done, length);
 	if (piece->dirty_log)
 		vd_mem_mark_dirty(copy->space->mem, (vd_gpa){copy->iova + done}, length);
 }

@@ -156,6 +156,7 @@ int vd_dma_discard(struct vd_dma_space *space, vd_iova iova, uint64_t length, ui
 	r = space->mem ? discard_guest(space, discard.start, length, discarded)
 		       : discard_maps(space, discard.start, discard.last, discarded);
 	dma_lock(space);
+	dma_dirty(space, discard.start, *discarded);
 	leave(space, &discard);
 	dma_unlock(space);
 	atomic_fetch_add_explicit(&space->discarded, *discarded, memory_order_relaxed);

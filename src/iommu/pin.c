@@ -201,13 +201,15 @@ int vd_dma_unpin(struct vd_dma_pin *pin)
 		r = dma_bounce_copy(pin, VD_WRITE);
 	dma_lock(space);
 	/* Before the pin is gone: what it held, and the log of it, may go with it. */
-	if (pin->access & VD_WRITE && space->mem && !space->released) {
-		for (unsigned i = 0; i < pin->count; i++) {
-			vd_gpa gpa = {pin->ranges[i].iova.value};
+	for (unsigned i = 0; i < pin->count && pin->access & VD_WRITE; i++) {
+		vd_gpa gpa = {pin->ranges[i].iova.value};
+		uint64_t length = pin->ranges[i].length;
 
-			vd_mem_mark_dirty(space->mem, gpa, pin->ranges[i].length);
-			watched |= vd_mem_watched(space->mem, gpa, pin->ranges[i].length);
-		}
+		dma_dirty(space, gpa.value, length);
+		if (!space->mem || space->released)
+			continue;
+		vd_mem_mark_dirty(space->mem, gpa, length);
+		watched |= vd_mem_watched(space->mem, gpa, length);
 	}
 	pin_unlink(pin);
 	dma_unlock(space);

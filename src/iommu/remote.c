@@ -58,9 +58,12 @@ static struct dma_remote_map *call_enter(struct vd_dma_space *space, uint64_t io
 	return map ? remote_of(map) : NULL;
 }
 
-static void call_leave(struct vd_dma_space *space, struct dma_remote_map *remote)
+/* @stored: bytes from @iova on that may have been stored to, even by a call that failed */
+static void call_leave(struct vd_dma_space *space, struct dma_remote_map *remote, uint64_t iova,
+		       uint64_t stored)
 {
 	dma_lock(space);
+	dma_dirty(space, iova, stored);
 	remote->calls--;
 	dma_wake(space);
 	dma_unlock(space);
@@ -77,7 +80,7 @@ int dma_remote_copy(struct vd_dma_space *space, uint64_t iova, unsigned access,
 	if (*length - 1 > remote->map.last - iova)
 		*length = remote->map.last - iova + 1;
 	r = call(space, remote, iova, access, buffer, *length);
-	call_leave(space, remote);
+	call_leave(space, remote, iova, access == VD_WRITE ? *length : 0);
 	return r;
 }
 

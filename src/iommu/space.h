@@ -5,6 +5,7 @@
 
 #include <viaduct/iommu.h>
 
+#include "iommu/dirty_pages.h"
 #include "iommu/maps.h"
 
 /* Translations are counted on every access: each thread in a cache line that is likely its own. */
@@ -61,6 +62,14 @@ struct vd_dma_space {
 
 	_Atomic uint64_t faults, discarded;
 	_Atomic uint64_t remote_calls, remote_errors;
+	/*
+	 * Dirty tracking: NULL if there is none. Set and cleared with both locks held, used in a
+	 * read section or with one of them. @tracking comes before @lock.
+	 */
+	struct dirty_pages *_Atomic dirty;
+	struct vd_lock tracking;
+	struct dma_tracked *tracked; /* under @tracking */
+
 	struct dma_counter counters[DMA_COUNTERS];
 };
 
@@ -112,6 +121,34 @@ void dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length);
 void dma_count(struct vd_dma_space *space, uint64_t translations);
 /* dma_fault() - counts. Return: -EFAULT. */
 int dma_fault(struct vd_dma_space *space);
+
+/* ---- dirty.c -------------------------------------------------------------------------------- */
+
+/* dma_dirty() - after a device's store, in a read section or with the lock held */
+static inline void dma_dirty(struct vd_dma_space *space, uint64_t iova, uint64_t length)
+{
+	/* Acquire pairs with the release in vd_dma_dirty_start(). */
+	struct dirty_pages *dirty = atomic_load_explicit(&space->dirty, memory_order_acquire);
+
+	if (__builtin_expect(dirty != NULL, 0))
+		dirty_pages_mark(dirty, iova, length);
+}
+
+/* dma_dirty_end() - with the space itself */
+void dma_dirty_end(struct vd_dma_space *space);
+
+/* ---- map.c ---------------------------------------------------------------------------------- */
+
+/*
+ * dma_take_range() - take all maps of a range, which nobody pins, out of the database
+ * Lock held. Return: the list of them.
+ */
+struct dma_map *dma_take_range(struct vd_dma_space *space, uint64_t start, uint64_t last);
+/*
+ * dma_free_maps() - let their memory go, when no guard is inside any more: sleeps
+ * Return: bytes that were mapped.
+ */
+uint64_t dma_free_maps(struct vd_dma_space *space, struct dma_map *list);
 
 /* ---- pin.c ---------------------------------------------------------------------------------- */
 

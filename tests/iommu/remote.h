@@ -3,6 +3,8 @@
 #ifndef VIADUCT_TESTS_IOMMU_REMOTE_H
 #define VIADUCT_TESTS_IOMMU_REMOTE_H
 
+#include <sched.h>
+
 #include "fixture.h"
 
 #define REMOTE_PAGES 64u
