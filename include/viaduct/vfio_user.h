@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/**
+ * DOC: floor 9, vfio-user
+ *
+ * A device over a UNIX socket: version 0.1 of the specification (QEMU, docs/interop/vfio-user.rst).
+ * The *client* is the guest's side: it makes a struct vd_device of what a server offers, to be
+ * plugged in as any other.
+ */
+#ifndef VIADUCT_VFIO_USER_H
+#define VIADUCT_VFIO_USER_H
+
+#include <viaduct/vfio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the client ----------------------------------------------------------------------------- */
+
+/** VD_USER_TIMEOUT_MS - how long a server may take to answer, if nothing else is said */
+#define VD_USER_TIMEOUT_MS 5000u
+
+/**
+ * struct vd_user_client_info - what a server said of itself
+ * @minor: of the protocol's version
+ * @transfer_max, @fds_max, @maps_max: most bytes of an access, descriptors in a message, DMA maps
+ * @twin_socket: its own commands come by a second socket
+ * @resettable: it has a reset
+ * @pci: it says that it is a PCI device
+ * @migration: VFIO_MIGRATION_*; 0: it can be neither stopped nor saved
+ * @irq_flags: VFIO_IRQ_INFO_* of each index
+ * @trapped: why a region that was announced as mappable is trapped all the same, in words that live
+ *	for ever; NULL where there is no such reason
+ */
+struct vd_user_client_info {
+	unsigned minor;
+	uint64_t transfer_max, fds_max, maps_max;
+	bool twin_socket, resettable, pci;
+	uint64_t migration;
+	uint32_t irq_flags[VD_IRQ_COUNT];
+	const char *trapped[VD_REGION_COUNT];
+};
+
+/**
+ * struct vd_user_client_config
+ * @env, @host: as in struct vd_device_config
+ * @path: of the server's socket; or NULL, and
+ * @fd: a connected one; it is taken over, and closed if the call fails
+ * @mem: the guest's memory, which the server's DMA shall reach; NULL: none
+ * @space: one that follows @mem (vd_dma_follow()), for copies; with @mem only
+ * @timeout_ms: how long the server may take to answer, or to make room for more: 0 for
+ *	VD_USER_TIMEOUT_MS. Reset and changes of the migration state may take four times that
+ * @inspect: only look: the device is not reset, gets no interrupts and no memory
+ * @info: filled in if not NULL
+ */
+struct vd_user_client_config {
+	const struct vd_env *env;
+	struct vd_host *host;
+	const char *path;
+	int fd;
+	struct vd_mem *mem;
+	struct vd_dma_space *space;
+	unsigned timeout_ms;
+	bool inspect;
+	struct vd_user_client_info *info;
+};
+
+/**
+ * vd_user_client_create() - a device that is served elsewhere
+ *
+ * It is reset, told of the guest's memory, and given an eventfd for each vector of the best kind of
+ * interrupt that it has (MSI-X, MSI, INTx), for ERR and for REQ. INTx is level-triggered and masks
+ * itself: it is lowered, and unmasked, after the guest's next access to a BAR.
+ *
+ * Accesses go over the socket: reads and writes wait for their answer, but writes to the BARs of a
+ * device that has nothing mappable are posted: what is sent later is done later. The device's lock
+ * is not held meanwhile. Mappable areas are the server's own memory. Interrupts and the server's
+ * DMA messages are handled where the device is polled: its poll descriptor (vd_device_poll_fd())
+ * becomes readable. There is no thread, as that would be one more to be woken for each interrupt;
+ * whoever waits for an answer handles what comes before it.
+ *
+ * Memory: RAM that has a descriptor and may be stored to is shared with the server, which maps it;
+ * all else (private memory, read-only slots, other devices' BARs) it reaches by messages. Slots
+ * that go are taken from the server before they are gone, so invalidations sleep: one that may not
+ * gets -EAGAIN. Memory that the server has mapped is never moved (-EBUSY). Discards it sees by
+ * itself. When stores are to be seen (dirty log, snapshot) or permissions shrink, the slot is taken
+ * from the server and given back without its descriptor: from then on DMA there comes as messages,
+ * which obey. I/O that is under way in that moment fails, unless the device is quiesced. Slots that
+ * were added are announced before the next access that is sent.
+ *
+ * The server is not trusted. It may answer late, never or nonsense, cut its memory or go away: then
+ * an error is logged once, with the reason, the connection ends, ERR is raised, and the device
+ * reads as all ones. A server that has memory mapped can harm the guest, as a device can.
+ *
+ * Quiesce, save and load go by its migration states; without them they are -EOPNOTSUPP. A state
+ * that the server refuses leaves the device reset.
+ *
+ * Return: 0; with the reason in @error: -ECONNREFUSED, -ENOENT and so on, of connect(2); -EPROTO it
+ *	says what cannot be; -ETIMEDOUT; -ECONNRESET it hung up, as one does that is busy with
+ *	another client; -EPERM memory that its owner can cut, without the fault guard; -ENOSPC more
+ *	slots than it takes maps; -EMFILE; -ENOMEM; what the server replied.
+ */
+int vd_user_client_create(const struct vd_user_client_config *config, struct vd_device **device,
+			  struct vd_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
