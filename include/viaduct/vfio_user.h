@@ -5,6 +5,10 @@
  * A device over a UNIX socket: version 0.1 of the specification (QEMU, docs/interop/vfio-user.rst).
  * The *client* is the guest's side: it makes a struct vd_device of what a server offers, to be
  * plugged in as any other.
+ * The *server* shows devices of this process to clients: QEMU, other VMMs, ourselves.
+ *
+ * Both sides take the other for hostile: each size is checked before it is used, descriptors that
+ * are not wanted are closed, and what the other may make us keep for it has a limit.
  */
 #ifndef VIADUCT_VFIO_USER_H
 #define VIADUCT_VFIO_USER_H
@@ -102,6 +106,122 @@ struct vd_user_client_config {
  */
 int vd_user_client_create(const struct vd_user_client_config *config, struct vd_device **device,
 			  struct vd_error *error);
+
+/* ---- the server ----------------------------------------------------------------------------- */
+
+struct vd_user_server;
+struct vd_user_export;
+
+/**
+ * struct vd_user_server_config
+ * @env: outlives the server
+ * @host: where clients' memory is mapped. A client can truncate a file that it has passed: without
+ *	the fault guard (vd_host_guard_install()) only sealed files are taken, others are -EPERM.
+ *	Each thread inside vd_user_server_run() has a guard set; a client whose memory is gone when
+ *	it is touched is cut off
+ * @reply_limit_ms: how long a client may take to answer a DMA message before it is cut off; 0 for
+ *	10 s
+ */
+struct vd_user_server_config {
+	const struct vd_env *env;
+	struct vd_host *host;
+	unsigned reply_limit_ms;
+};
+
+/**
+ * vd_user_server_create() - a server that serves nothing yet
+ * Return: 0; -EINVAL a limit of more than a day; -ENOMEM, -EMFILE.
+ */
+int vd_user_server_create(const struct vd_user_server_config *config,
+			  struct vd_user_server **server, struct vd_error *error);
+/**
+ * vd_user_server_destroy() - removes what is still exported, and goes. No thread may be inside any
+ * of its functions. NULL is ignored.
+ */
+void vd_user_server_destroy(struct vd_user_server *server);
+
+/**
+ * struct vd_user_export_config - what is behind a socket
+ * @path: of the socket to be made. One that nobody answers at is replaced; NULL:
+ * @fd: a listening one; taken over if the call succeeds. With a path: -1
+ * @device, @space: one device, with what its DMA reaches. Both get one reference more. It is kept,
+ *	with its state, while clients come and go; one client at a time, others get EBUSY. The space
+ *	is the clients': nobody else maps anything there, and it is empty when a client has gone
+ * @create: or, with @device NULL: makes one for each client that introduces itself, in a space of
+ *	its own; the device and the space go with the client. Called on a thread of the server
+ * @context: of @create
+ * @write_multiple: announce VFIO_USER_REGION_WRITE_MULTI, if the client offers it. Not for QEMU 10
+ */
+struct vd_user_export_config {
+	const char *path;
+	int fd;
+	struct vd_device *device;
+	struct vd_dma_space *space;
+	int (*create)(void *context, struct vd_dma_space *space, struct vd_device **device,
+		      struct vd_error *error);
+	void *context;
+	bool write_multiple;
+};
+
+/**
+ * vd_user_server_add() - serve something more; any thread, also while others run the server
+ * Return: 0; with the reason in @error: -EINVAL no socket, or neither or both of device and
+ *	create(); -ENAMETOOLONG; -EADDRINUSE somebody answers there, or it is no socket; -errno of
+ *	bind(2) and its like; -ENOMEM, -EMFILE.
+ */
+int vd_user_server_add(struct vd_user_server *server, const struct vd_user_export_config *config,
+		       struct vd_user_export **added, struct vd_error *error);
+/**
+ * vd_user_server_remove() - its clients are cut off, the socket's file goes, references are given
+ * back
+ *
+ * Waits for what is under way with them. Any thread, but not from within @create or a device's
+ * operation.
+ */
+void vd_user_server_remove(struct vd_user_export *added);
+
+/**
+ * vd_user_server_run() - serve until vd_user_server_stop(); any number of threads at once
+ *
+ * A client is served by one thread at a time, different ones by as many as there are. While a
+ * thread waits for a client's answer to a DMA message it serves that client only: with one thread a
+ * client that does not answer holds up all others, for @reply_limit_ms at most.
+ * Return: 0; -errno of epoll_wait(2).
+ */
+int vd_user_server_run(struct vd_user_server *server);
+/** vd_user_server_stop() - all threads return from run, now and later. Async-signal-safe */
+void vd_user_server_stop(struct vd_user_server *server);
+/**
+ * vd_user_server_fd() - for a caller's loop: readable while vd_user_server_run_once() has something
+ * to do
+ */
+int vd_user_server_fd(const struct vd_user_server *server);
+/**
+ * vd_user_server_run_once() - wait for one event, and handle it
+ * @timeout_ms: as of epoll_wait(2)
+ * Return: 1 something was done; 0 nothing to do within the time; -ECANCELED stopped; -errno.
+ */
+int vd_user_server_run_once(struct vd_user_server *server, int timeout_ms);
+
+/**
+ * struct vd_user_server_stats - counters since creation, but for the first
+ * @clients: connected and introduced, now
+ * @accepted: connections
+ * @refused: of these, turned away: busy, or a version or JSON that is none
+ * @cut_off: clients whose connection was ended by us: malformed messages, no answer to a DMA
+ *	message in time, memory that was truncated
+ * @messages: handled
+ * @errors: of these, answered with an error, or such that would have been
+ * @dma_reads, @dma_writes: messages to clients
+ * @dma_failed: of these, answered with an error, given up, or not at all
+ */
+struct vd_user_server_stats {
+	uint64_t clients, accepted, refused, cut_off;
+	uint64_t messages, errors;
+	uint64_t dma_reads, dma_writes, dma_failed;
+};
+/** vd_user_server_stats() - takes no lock */
+void vd_user_server_stats(const struct vd_user_server *server, struct vd_user_server_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -102,6 +102,18 @@ static int take_message(struct user_socket *s, struct user_message *message)
 	return 0;
 }
 
+void user_unreceive(struct user_socket *s, struct user_message *message)
+{
+	s->start -= sizeof(message->header) + message->length;
+	if (!message->fd_count && !message->fds_lost)
+		return;
+	memcpy(s->fds, message->fds, sizeof(s->fds));
+	s->fd_count = message->fd_count;
+	s->fds_lost = message->fds_lost;
+	s->fds_at = s->start;
+	message->fd_count = 0;
+}
+
 bool user_pending(const struct user_socket *s)
 {
 	return s->start != s->end || !s->drained;

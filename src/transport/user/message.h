@@ -84,6 +84,11 @@ void user_socket_fini(struct user_socket *s);
  *	-EBADMSG a size that no message can have: the stream is lost; -ENOMEM; -errno of recvmsg(2)
  */
 int user_receive(struct user_socket *s, struct user_message *message, bool wait);
+/*
+ * user_unreceive() - as if the message, the last one received, had not been yet; its descriptors
+ * are the socket's again
+ */
+void user_unreceive(struct user_socket *s, struct user_message *message);
 /* user_message_close() - the descriptors that nobody took */
 void user_message_close(struct user_message *message);
 /* user_pending() - whether a whole message, or all the peer's bytes, may be there without asking */
