@@ -222,8 +222,8 @@ void vd_device_unlock(struct vd_device *device);
  * For the callbacks that carry DMA to a client in messages: they may run inside an operation, and
  * the client may want to access the device before it answers. Drops the device's lock if this
  * thread holds it, the device's configuration says that it @yields, and the operation is @read,
- * @write or @poll; @work that holds no lock yields always. Reset, quiesce, save, load and @work wait until every operation that has yielded
- * went on and is over; what an access asks for meanwhile (vd_device_request_reset(),
+ * @write or @poll; @work that holds no lock yields always. Reset, quiesce, save, load and @work
+ * wait until every operation that has yielded went on and is over; what an access asks for meanwhile (vd_device_request_reset(),
  * vd_device_request_work()) is done when the last of them ends, not before it returns itself. So
  * between yield and unyield a thread may call vd_device_read() and vd_device_write(), but none
  * of the functions that wait.

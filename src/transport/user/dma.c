@@ -6,8 +6,8 @@
  * want something itself, and answer only afterwards: QEMU waits for a region access with its big
  * lock held. So the thread that has the turn reads the socket while it waits, and handles what
  * nests: accesses, questions, new memory. The device's lock is given up for that. What does not
- * nest (unmapping, reset, migration), or too much inside one another, ends all waits with -ECANCELED
- * and is handled when the operation is over.
+ * nest (unmapping, reset, migration), or too much inside one another, ends all waits with
+ * -ECANCELED and is handled when the operation is over.
  *
  * A thread of the device's own sends its message and sleeps until who has the turn comes across the
  * reply. If nobody has the turn it takes that and reads, for replies only.
