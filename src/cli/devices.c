@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <viaduct/device.h>
+#include <viaduct/vfio_user.h>
 
 #include "cli/devices.h"
 #include "cli/images.h"
@@ -194,6 +195,34 @@ static int create_bench(const struct spec *spec, const struct device_place *plac
 	return rc ? rc : vd_bench_create(&config, device, error);
 }
 
+/* Another process's. Its memory may be cut under us at any time. */
+static int create_user(const struct spec *spec, const struct device_place *place,
+		       struct vd_device **device, struct vd_error *error)
+{
+	static const char *const known[] = {"socket", "timeout", NULL};
+	struct vd_user_client_config config = {
+		.env = place->env, .host = place->host, .space = place->space, .mem = place->mem,
+		.path = get(spec, "socket"),
+	};
+	uint64_t timeout = 0;
+	int rc = check_keys(spec, known, error);
+
+	if (!rc && !config.path)
+		rc = vd_error_set(error, -EINVAL, "device vfio-user needs socket=PATH");
+	if (!rc)
+		rc = get_size(spec, "timeout", &timeout, error);
+	if (!rc && timeout > 3600000)
+		rc = vd_error_set(error, -EINVAL, "device vfio-user: timeout is at most an hour, "
+				  "in milliseconds");
+	if (!rc && !place->mem)
+		rc = vd_error_set(error, -EINVAL, "a vfio-user device has to know the guest's "
+				  "memory: use it with viaduct run");
+	if (!rc)
+		rc = vd_host_guard_install(error);
+	config.timeout_ms = (unsigned)timeout;
+	return rc ? rc : vd_user_client_create(&config, device, error);
+}
+
 /* A shared object's; how often it was loaded makes no difference. */
 static int create_plugin(const struct spec *spec, const struct device_place *place,
 			 struct vd_device **device, struct vd_error *error)
@@ -236,7 +265,7 @@ static int no_such_device(const char *name, const char *const *known, struct vd_
 				    "'./%s'?", name, name);
 	return vd_error_set(error, -EINVAL, "no such device: '%s'%s%s%s", name,
 			    near ? "; did you mean '" :
-				   " (there are nvme, display, balloon, edu and bench)",
+				   " (there are nvme, display, balloon, edu, bench and vfio-user)",
 			    near ? near : "", near ? "'?" : "");
 }
 
@@ -250,6 +279,7 @@ static const struct kind {
 	{"balloon", create_balloon},
 	{"edu", create_edu},
 	{"bench", create_bench},
+	{"vfio-user", create_user},
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 

@@ -30,7 +30,8 @@ static const struct option options_known[] = {
 	 "                            [,backing=uring|sync]\n"
 	 "                       display[,memory=SIZE][,width=N,height=N]\n"
 	 "                       balloon[,size=SIZE][,reporting=on|off]\n"
-	 "                       edu[,dma_mask=N]"},
+	 "                       edu[,dma_mask=N]\n"
+	 "                       vfio-user,socket=PATH[,timeout=MS]"},
 	{"--restore", TEXT, AT(restore), "FILE",
 	 "go on from a snapshot, with its kernel, memory and devices"},
 	{"--no-direct-mmio", FLAG, AT(no_direct_mmio), NULL,

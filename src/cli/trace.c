@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* `--trace`: events of the lower floors as lines on stderr. */
+/* `--trace`: events of the lower floors as lines on stderr; errors always. */
 #include <stdio.h>
 #include <string.h>
 
@@ -27,10 +27,19 @@ static void print_event(const struct vd_env *env, enum vd_trace_event event, uin
 				(unsigned long long)b, (unsigned long long)c);
 }
 
+/* Whatever else is said is for programmers. */
+static void print_error(const struct vd_env *env, enum vd_log_level level, const char *text)
+{
+	(void)env;
+	if (level == VD_LOG_ERROR)
+		complain(0, "%s", text);
+}
+
 struct vd_env trace_environment(unsigned wanted)
 {
 	struct vd_env env = *vd_env_hosted();
 
+	env.log = print_error;
 	if (wanted) {
 		env.trace_events = wanted;
 		env.trace = print_event;

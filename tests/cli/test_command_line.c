@@ -143,6 +143,9 @@ static void device_specifications_are_checked(void **state)
 	RUN(FAILED, "display", "--device", "display,memory=16777215T");
 	RUN(FAILED, "write on or off", "--device", "balloon,reporting=perhaps");
 	RUN(FAILED, "cannot remain", "--device", "balloon,size=1T");
+	RUN(FAILED, "needs socket=PATH", "--device", "vfio-user");
+	RUN(FAILED, "no vfio-user server at /nowhere/s", "--device", "vfio-user,socket=/nowhere/s");
+	RUN(FAILED, "timeout is at most", "--device", "vfio-user,socket=/nowhere/s,timeout=1G");
 	RUN(FAILED, "did you mean 'size'", "--device", "balloon,sice=1");
 	RUN(FAILED, "one balloon at most", "--device", "balloon", "--device", "balloon");
 	RUN(0, "", "--device", "balloon,size=128M,reporting=off");

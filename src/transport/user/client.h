@@ -124,10 +124,7 @@ int user_client_send(struct user_client *client, struct client_call *call,
 		     const struct client_request *request);
 /* user_client_wait() - until @call is done, @limits times the time limit. Return: its result */
 int user_client_wait(struct user_client *client, struct client_call *call, unsigned limits);
-/*
- * user_client_ask() - both; the reply must be @size bytes long exactly, if it is no error, and bring
- * no descriptors
- */
+/* user_client_ask() - both; the reply must be @size bytes long exactly, if it is no error */
 int user_client_ask(struct user_client *client, const struct client_request *request, void *reply,
 		    size_t size, unsigned limits);
 /* user_client_post() - send what needs no answer; waits while too much of that is unsent */
@@ -179,7 +176,7 @@ int user_client_capabilities(const char *text, size_t length, struct vd_user_cli
 
 /* ---- client_irq.c ---------------------------------------------------------------------------- */
 
-/* user_client_irqs_create() - eventfds, and the server knows them. user_client_irqs_fini() anyway */
+/* user_client_irqs_create() - eventfds, which the server knows. user_client_irqs_fini() anyway */
 int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 			    struct vd_error *error);
 void user_client_irqs_fini(struct user_client *client);
@@ -212,7 +209,7 @@ void user_client_reply(struct user_client *client, struct user_socket *s,
 		       const struct user_header *command, int code, const struct iovec *parts,
 		       unsigned count);
 
-/* ---- client_state.c: migration ---------------------------------------------------------------- */
+/* ---- client_state.c: migration --------------------------------------------------------------- */
 
 /* user_client_migration() - what the server can. Sets it running. Return: 0, -errno */
 int user_client_migration(struct user_client *client);

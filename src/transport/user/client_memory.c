@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's memory as the server knows it: a mirror that sleeps. What is in the list was announced,
- * in the same order, on the socket; what leaves is taken from the list when the server has said that
- * it let go.
+ * The guest's memory as the server knows it: a mirror that sleeps. What is in the list was
+ * announced, in the same order, on the socket; what leaves is taken from the list when the server
+ * has said that it let go.
  */
 #include <string.h>
 
