@@ -387,6 +387,136 @@ struct vd_pci_host_stats {
 /** vd_pci_host_stats() - a copy, as of now */
 void vd_pci_host_stats(struct vd_pci_host *host, struct vd_pci_host_stats *stats);
 
+/* ---- the host's own devices, read from sysfs ----------------------------------------------- */
+
+/** VD_PCI_RESOURCES - of a device in sysfs: BARs, expansion ROM, BARs of virtual functions */
+#define VD_PCI_RESOURCES 13u
+#define VD_PCI_RESOURCE_ROM 6u
+/** VD_PCI_SYSFS_MAX - devices that are read; of more, the rest is counted */
+#define VD_PCI_SYSFS_MAX 4096u
+
+#define VD_PCI_RESOURCE_IO 1u	    /* I/O ports, not memory */
+#define VD_PCI_RESOURCE_64 2u	    /* a BAR of 64 bits */
+#define VD_PCI_RESOURCE_PREFETCH 4u
+/** struct vd_pci_resource - @size 0: there is none */
+struct vd_pci_resource {
+	uint64_t address, size;
+	unsigned flags;
+};
+
+/**
+ * struct vd_pci_sysfs_device - one device as sysfs tells it
+ * @domain, @bus, @slot, @function: its address
+ * @identity: as in the header
+ * @resources: BARs, ROM, BARs of virtual functions; none of a bridge's windows
+ * @group: number of its IOMMU group; -1: it is in none
+ * @driver: bound to it; empty: none
+ * @config, @config_length: configuration space as far as it could be read; 64 bytes without root
+ * @name: "00:03.0", or "0001:00:03.0" in another domain than 0
+ */
+struct vd_pci_sysfs_device {
+	unsigned domain, bus, slot, function;
+	struct vd_pci_identity identity;
+	struct vd_pci_resource resources[VD_PCI_RESOURCES];
+	int group;
+	char driver[32];
+	size_t config_length;
+	uint8_t config[4096];
+	char name[24];
+};
+
+struct vd_pci_sysfs;
+
+/**
+ * vd_pci_sysfs_open() - read the PCI devices below a sysfs
+ * @root: where it is mounted: "/sys"
+ *
+ * Files are read, nothing else: no device is opened, mapped, bound or reset. A machine without PCI
+ * has none. What is there is not trusted: names, sizes and numbers of everything are bounded, and a
+ * device whose files make no sense is left out and counted.
+ * Return: 0; with the reason in @error: -ENOENT there is no such directory as @root; -ENOMEM; the
+ *	error of reading a directory.
+ */
+int vd_pci_sysfs_open(const struct vd_env *env, const char *root, struct vd_pci_sysfs **sysfs,
+		      struct vd_error *error);
+/** vd_pci_sysfs_close() - NULL is ignored */
+void vd_pci_sysfs_close(struct vd_pci_sysfs *sysfs);
+/** vd_pci_sysfs_count() - devices, by ascending address */
+unsigned vd_pci_sysfs_count(const struct vd_pci_sysfs *sysfs);
+/** vd_pci_sysfs_left_out() - devices that were not read: too many, or their files make no sense */
+unsigned vd_pci_sysfs_left_out(const struct vd_pci_sysfs *sysfs);
+/** vd_pci_sysfs_device() - Return: NULL if @index is not below the count. */
+const struct vd_pci_sysfs_device *vd_pci_sysfs_device(const struct vd_pci_sysfs *sysfs,
+						      unsigned index);
+/**
+ * vd_pci_sysfs_find() - by "03:00.0", "0000:03:00.0" or a path that ends so
+ * Return: its index; -EINVAL no such form; -ENOENT no such device.
+ */
+int vd_pci_sysfs_find(const struct vd_pci_sysfs *sysfs, const char *name);
+/**
+ * vd_pci_sysfs_group_whole() - whether all of a device's group can be one user's: each member is
+ * bound to vfio-pci, to no driver, or is a bridge (as VFIO calls a group viable)
+ */
+bool vd_pci_sysfs_group_whole(const struct vd_pci_sysfs *sysfs, unsigned index);
+
+/**
+ * struct vd_pci_sysfs_view - what sysfs does not tell
+ * @page: bytes of a page, a power of two
+ * @isolated: the platform isolates interrupts
+ * @platform: the platform lets BARs of a group share a page: it gives groups whole pages
+ */
+struct vd_pci_sysfs_view {
+	uint64_t page;
+	bool isolated, platform;
+};
+/**
+ * vd_pci_sysfs_plan() - what of a resource a guest would have directly, by vd_pci_direct_plan()
+ *
+ * vfio-pci claims the rest of a page that a BAR begins, so a device that is bound to it has that.
+ * I/O ports and what has no address are one trapped part.
+ * Return: number of parts; 0: there is no such resource.
+ */
+unsigned vd_pci_sysfs_plan(const struct vd_pci_sysfs *sysfs, unsigned index, unsigned resource,
+			   const struct vd_pci_sysfs_view *view,
+			   struct vd_pci_bar_part parts[VD_PCI_PARTS_MAX]);
+
+/* ---- capabilities in words ----------------------------------------------------------------- */
+
+/**
+ * struct vd_pci_capability_info - one capability of a configuration space
+ * @extended: of those from 0x100 on
+ * @id, @offset: as there
+ * @name: "MSI-X"; NULL: unknown
+ * @text: what its registers say; may be empty
+ */
+struct vd_pci_capability_info {
+	bool extended;
+	uint16_t id;
+	unsigned offset;
+	const char *name;
+	char text[120];
+};
+/**
+ * vd_pci_each_capability() - walk the lists of a configuration space
+ * @config, @length: its first bytes; hostile: loops and offsets are bounded
+ * @fn: stops when it returns non-zero
+ * Return: what the last @fn returned, else 0.
+ */
+int vd_pci_each_capability(const uint8_t *config, size_t length,
+			   int (*fn)(void *context, const struct vd_pci_capability_info *info),
+			   void *context);
+
+/**
+ * struct vd_pci_msix_place - where MSI-X table and pending bits are
+ * @vectors: 0: the function has no MSI-X
+ */
+struct vd_pci_msix_place {
+	unsigned vectors, table_bar, pba_bar;
+	struct vd_region_area table, pba;
+};
+/** vd_pci_find_msix() - as the capability says; nothing is checked against the BARs */
+void vd_pci_find_msix(const uint8_t *config, size_t length, struct vd_pci_msix_place *place);
+
 #ifdef __cplusplus
 }
 #endif

@@ -26,6 +26,7 @@ int command_bench(int argc, char **argv);
 int command_ps(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_map(int argc, char **argv);
+int command_ls(int argc, char **argv);
 int command_pause(int argc, char **argv);
 int command_resume(int argc, char **argv);
 int command_snapshot(int argc, char **argv);

@@ -11,6 +11,7 @@ static const struct command commands[] = {
 	{"ps", "list this user's running machines", command_ps},
 	{"status", "what a machine does", command_status},
 	{"map", "show a running guest's memory", command_map},
+	{"ls", "show devices, and why parts of them are trapped", command_ls},
 	{"balloon", "set how much of its memory a guest shall keep", command_balloon},
 	{"pause", "stop a machine's harts", command_pause},
 	{"resume", "let a paused machine go on", command_resume},
