@@ -190,6 +190,8 @@ static int copy(struct taking *t, struct vd_error *error)
 				     t->context);
 	int other = snapshot_pages_disarm(t->pages);
 
+	/* Copying made single pages of what the guest stored to. */
+	vd_mmu_merge(vd_vm_mmu(t->vm), (vd_gpa){0}, UINT64_MAX);
 	if (!rc)
 		rc = other;
 	if (rc == -ECANCELED)

@@ -179,6 +179,42 @@ static void a_restored_machine_goes_on(void **state)
 	place_close(&place);
 }
 
+/* The guest stores to both words before any page is copied. */
+static int wait_for_stores(void *context, struct vd_error *error)
+{
+	struct machine *m = context;
+
+	(void)error;
+	machine_wait(m, FAR, rig_read64(m->vm, FAR) + 10);
+	return 0;
+}
+
+/* What the guest stores to meanwhile is mapped page by page; afterwards it has its blocks again. */
+static void blocks_come_back(void **state)
+{
+	static const struct vd_vm_snapshot_ops ops = {.images = wait_for_stores};
+	struct vd_vm_snapshot_result result;
+	struct vd_error error = {.text = ""};
+	struct vd_vm_stats before, after;
+	struct machine m;
+	struct place place;
+
+	(void)state;
+	place_open(&place);
+	machine_create(&m, lockstep_kernel, 2, NULL);
+	machine_start(&m);
+	machine_wait(&m, FAR, 1000);
+	vd_vm_stats(m.vm, &before);
+	assert_true(before.mmu.mapped_2m >= 2);
+	if (vd_vm_snapshot(m.vm, place.path, &ops, &m, &result, &error))
+		fail_msg("%s", error.text);
+	vd_vm_stats(m.vm, &after);
+	assert_true(after.mmu.zaps > before.mmu.zaps);
+	assert_true(after.mmu.mapped_2m >= before.mmu.mapped_2m);
+	machine_close(&m);
+	place_close(&place);
+}
+
 /* A hart that nobody started, one that sleeps; the user's pause stays a pause. */
 static void harts_that_stand_are_saved_as_such(void **state)
 {
@@ -284,6 +320,7 @@ static void failures_leave_guest_and_file_alone(void **state)
 	struct test_env test;
 	struct place place;
 	unsigned steps = 0;
+	bool failed;
 	int rc;
 
 	(void)state;
@@ -296,14 +333,18 @@ static void failures_leave_guest_and_file_alone(void **state)
 		steps++;
 		test_env_fail(&test, steps, steps % 2 ? -ENOMEM : -ENOSPC);
 		rc = vd_vm_snapshot(m.vm, place.path, NULL, NULL, &result, &error);
-		if (test_env_failed(&test) && rc) {
-			assert_true(*error.text);
+		failed = test_env_failed(&test);
+		if (rc) {
+			assert_true(failed && *error.text);
 			assert_int_not_equal(access(place.path, F_OK), 0);
 			assert_int_not_equal(access(place.partial, F_OK), 0);
+		} else if (failed) {
+			/* It was the hart's, which takes a table for what it stores to. */
+			unlink(place.path);
 		}
 		error.text[0] = '\0';
 		assert_lives(&m);
-	} while (rc && steps < 500);
+	} while (failed && steps < 500);
 	test_env_fail(&test, 0, 0);
 	assert_true(steps > 8 && !rc);
 	assert_one_moment(place.path);
@@ -507,6 +548,7 @@ int main(void)
 		cmocka_unit_test(no_store_slips_in_while_a_page_is_copied),
 		cmocka_unit_test(changes_of_memory_wait_for_the_copy),
 		cmocka_unit_test(a_restored_machine_goes_on),
+		cmocka_unit_test(blocks_come_back),
 		cmocka_unit_test(harts_that_stand_are_saved_as_such),
 		cmocka_unit_test(time_goes_on_from_the_moment),
 		cmocka_unit_test(untouched_memory_is_not_stored),
