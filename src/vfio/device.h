@@ -69,6 +69,7 @@ struct vd_device {
 	bool work_wanted;
 	bool work_asked;	   /* within the access under way */
 	bool working;		   /* a thread is inside @work, or keeps it away */
+	uint32_t sleepers;	   /* threads that wait for that */
 	_Atomic uint32_t work_word; /* changes when @working or @yielded ends */
 	enum vd_reset_kind wanted_kind;
 	/* Written under the lock, read without. */

@@ -15,6 +15,8 @@ void vd_device_request_work(struct vd_device *device)
 
 void device_wake(struct vd_device *device)
 {
+	if (!device->sleepers)
+		return;
 	/* Relaxed: only a change matters, and what it is about is looked at under the lock. */
 	atomic_fetch_add_explicit(&device->work_word, 1, memory_order_relaxed);
 	device->env->wake(device->env, &device->work_word);
@@ -25,9 +27,11 @@ static void wait_change(struct vd_device *device)
 {
 	uint32_t seen = atomic_load_explicit(&device->work_word, memory_order_relaxed);
 
+	device->sleepers++;
 	vd_device_unlock(device);
 	device->env->wait(device->env, &device->work_word, seen);
 	vd_device_lock(device);
+	device->sleepers--;
 }
 
 void device_settle(struct vd_device *device)
