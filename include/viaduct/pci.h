@@ -32,6 +32,8 @@ extern "C" {
 
 /** VD_PCI_BARS - base address registers of a type 0 header */
 #define VD_PCI_BARS 6u
+/** VD_PCI_MSI_MAX - most vectors that MSI can have (PCI 3.0, 6.8.1.3) */
+#define VD_PCI_MSI_MAX 32u
 /** VD_PCI_MSIX_MAX - most vectors that MSI-X can have (PCI 3.0, 6.8.2.3) */
 #define VD_PCI_MSIX_MAX 2048u
 
@@ -95,7 +97,10 @@ struct vd_pci_capability {
  * @msix_vectors: 0 for none; the table and PBA get room in BAR @msix_bar at @msix_offset
  *	(page-aligned, with whole pages of their own: table first, PBA in the next page). Accesses
  *	there read as zero: the VMM emulates the table
- * @intx: the function has an INTA pin
+ * @msi_vectors: 0 for none, else a power of two up to VD_PCI_MSI_MAX; with 64-bit addresses
+ * @msi_maskable: MSI has mask and pending bits for each vector
+ * @intx: the function has an INTA pin. While it is asserted, the status register says so; the
+ *	command register can disable it (PCI 3.0, 6.2.2 and 6.2.3)
  * @capabilities, @capability_count: of the device's own; they follow the ones that are made here
  * @bus_master: called when the command register's bus master bit changes, with the device's lock
  *	held; optional
@@ -114,6 +119,8 @@ struct vd_pci_function_config {
 	struct vd_pci_bar bars[VD_PCI_BARS];
 	unsigned msix_vectors, msix_bar;
 	uint32_t msix_offset;
+	unsigned msi_vectors;
+	bool msi_maskable;
 	bool intx;
 	const struct vd_pci_capability *capabilities;
 	unsigned capability_count;
@@ -127,15 +134,19 @@ struct vd_pci_function_config {
 /**
  * vd_pci_function_create() - a PCI Express endpoint
  *
- * Capabilities: power management (D0 and D3hot, no reset between them), MSI-X, PCI Express with
- * function-level reset. Any reset puts configuration space back to power-on values as well.
+ * Capabilities: power management (D0 and D3hot, no reset between them), MSI-X, MSI, PCI Express
+ * with function-level reset. Any reset puts configuration space back to power-on values as well.
+ *
+ * Interrupts: those above, and one vector each of VD_IRQ_ERR and VD_IRQ_REQ, as vfio-pci has them.
+ * Whether MSI or MSI-X is enabled, the masks and the pending bits are up to whoever uses the
+ * device; of MSI the registers here just keep what is written.
  *
  * Whoever writes the FLR bit to the device's configuration region gets a whole vd_device_reset()
  * before the write returns.
  *
- * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, MSI-X
- *	where it does not fit or meets a mappable area, or capabilities that do not fit; -ENOMEM;
- *	what vd_device_create() returns.
+ * Return: 0 and a device; with the reason in @error: -EINVAL a BAR's size, flags or areas, MSI's
+ *	vectors, MSI-X where it does not fit or meets a mappable area, or capabilities that do not
+ *	fit; -ENOMEM; what vd_device_create() returns.
  */
 int vd_pci_function_create(const struct vd_pci_function_config *config, struct vd_device **device,
 			   struct vd_error *error);
@@ -348,7 +359,7 @@ int vd_pci_host_each_area(struct vd_pci_host *host,
 /** vd_pci_host_reset() - the whole bus, as at power-on, with BARs placed as at plug time */
 void vd_pci_host_reset(struct vd_pci_host *host);
 /**
- * vd_pci_host_save() - the bridge's own state: MSI-X, and which BARs the guest sees
+ * vd_pci_host_save() - the bridge's own state: MSI, MSI-X, and which BARs the guest sees
  *
  * The functions' configuration space, where BARs and decoding are, goes with vd_device_save().
  * Return: 0; -ENOMEM.
@@ -375,8 +386,8 @@ uint64_t vd_pci_host_direct_pages(const struct vd_pci_host *host);
  * @failed: BARs that could not be placed (memory, slots); tried again at the next change
  * @function_resets: function-level resets by the guest
  * @absent_reads: reads of windows where no BAR is
- * @messages: MSI-X messages delivered
- * @messages_dropped: raised while MSI-X was off
+ * @messages: MSI and MSI-X messages delivered
+ * @messages_dropped: raised while MSI, or MSI-X, was off. A device may raise both at once
  */
 struct vd_pci_host_stats {
 	uint64_t config_reads, config_writes, config_dropped;

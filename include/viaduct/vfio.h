@@ -223,9 +223,10 @@ void vd_device_unlock(struct vd_device *device);
  * the client may want to access the device before it answers. Drops the device's lock if this
  * thread holds it, the device's configuration says that it @yields, and the operation is @read,
  * @write or @poll; @work that holds no lock yields always. Reset, quiesce, save, load and @work
- * wait until every operation that has yielded went on and is over; what an access asks for meanwhile (vd_device_request_reset(),
- * vd_device_request_work()) is done when the last of them ends, not before it returns itself. So
- * between yield and unyield a thread may call vd_device_read() and vd_device_write(), but none
+ * wait until every operation that has yielded went on and is over; what an access asks for
+ * meanwhile (vd_device_request_reset(), vd_device_request_work()) is done when the last of them
+ * ends, not before it returns itself. So between yield and unyield a thread may call
+ * vd_device_read() and vd_device_write(), but none
  * of the functions that wait.
  *
  * Return: whether it did; then call vd_device_unyield() on this thread before the callback returns.
@@ -320,9 +321,10 @@ int vd_device_irq_info(const struct vd_device *device, unsigned index, struct vd
  *
  * As vfio-pci does it. INTx, MSI and MSI-X exclude each other: one has to be disabled before
  * another is set. INTx that fires is masked by that and fires again if it is still asserted when
- * unmasked. Of MSI-X, what was raised without a descriptor while the index is on fires when one is
- * set: a masked vector stays pending. DATA_NONE and DATA_BOOL with ACTION_TRIGGER signal what is
- * set (loop-back).
+ * unmasked. What is raised beyond the vectors that MSI was enabled with arrives at one of those, by
+ * the low bits of its number. Of MSI-X, what was raised without a descriptor while the index is on
+ * fires when one is set: a masked vector stays pending. DATA_NONE and DATA_BOOL with ACTION_TRIGGER
+ * signal what is set (loop-back).
  *
  * Other than the kernel: a descriptor that is refused leaves everything as it was, where the kernel
  * has emptied the range by then. And an eventfd whose counter somebody has filled to the brim stops
@@ -372,6 +374,9 @@ int vd_device_poll_fd(const struct vd_device *device);
 int vd_device_save(struct vd_device *device, struct vd_stream *stream);
 /**
  * vd_device_load() - takes the next state off the stream; quiesces the device meanwhile
+ *
+ * INTx is then asserted as it was, and MSI-X vectors that were pending are. What a client has set
+ * by vd_device_set_irqs() is no part of the state, and stays.
  * Return: 0; -EINVAL not the state of such a device, cut off, or the device refuses it; its error.
  *	On error nothing has changed.
  */

@@ -99,6 +99,28 @@ static void add_msix(struct vd_pci_config *space, const struct vd_pci_function_c
 	space->msix = at;
 }
 
+/* Whoever uses the device acts on what is written, and knows what is pending. */
+static void add_msi(struct vd_pci_config *space, const struct vd_pci_function_config *config)
+{
+	unsigned control = PCI_MSI_FLAGS_64BIT, bytes = PCI_MSI_MASK_64;
+	unsigned at;
+
+	for (unsigned vectors = config->msi_vectors; vectors > 1; vectors /= 2)
+		control += 1u << 1;
+	if (config->msi_maskable) {
+		control |= PCI_MSI_FLAGS_MASKBIT;
+		bytes = VD_PCI_MSI_BYTES;
+	}
+	at = add_capability(space, PCI_CAP_ID_MSI, bytes);
+	init16(space, at + PCI_MSI_FLAGS, control, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+	init32(space, at + PCI_MSI_ADDRESS_LO, 0, ~UINT32_C(3));
+	init32(space, at + PCI_MSI_ADDRESS_HI, 0, UINT32_MAX);
+	init16(space, at + PCI_MSI_DATA_64, 0, 0xffff);
+	if (config->msi_maskable)
+		init32(space, at + PCI_MSI_MASK_64, 0, UINT32_MAX >> (32 - config->msi_vectors));
+	space->msi = at;
+}
+
 /*
  * A root complex integrated endpoint: it sits on the root bus, so there is no link to describe
  * (PCIe 4.0, 7.5.3.2). Payload and read request sizes, relaxed ordering, no snoop and error
@@ -139,6 +161,8 @@ void vd_pci_config_init(struct vd_pci_config *space, const struct vd_pci_functio
 	add_power(space);
 	if (config->msix_vectors)
 		add_msix(space, config);
+	if (config->msi_vectors)
+		add_msi(space, config);
 	add_express(space);
 	add_own(space, config);
 	vd_pci_config_reset(space);
@@ -192,28 +216,50 @@ static bool asks_for_reset(const struct vd_pci_config *space, uint64_t offset, c
 	       data[at - offset] & PCI_EXP_DEVCTL_BCR_FLR >> 8;
 }
 
+/* The bits of the command register that somebody is told of. */
+static unsigned command_events(const struct vd_pci_config *space, unsigned before)
+{
+	unsigned changed = vd_pci_get16(space->bytes + PCI_COMMAND) ^ before;
+
+	return (changed & PCI_COMMAND_MASTER ? VD_PCI_EVENT_BUS_MASTER : 0) |
+	       (changed & PCI_COMMAND_INTX_DISABLE ? VD_PCI_EVENT_INTX : 0);
+}
+
 unsigned vd_pci_config_write(struct vd_pci_config *space, uint64_t offset, const void *data,
 			     size_t length)
 {
-	bool before = vd_pci_config_bus_master(space);
+	unsigned before = vd_pci_get16(space->bytes + PCI_COMMAND);
 
 	if (offset >= sizeof(space->bytes))
 		return 0;
 	if (asks_for_reset(space, offset, data, length))
 		return VD_PCI_EVENT_RESET;
 	store(space, offset, data, length);
-	return vd_pci_config_bus_master(space) != before ? VD_PCI_EVENT_BUS_MASTER : 0;
+	return command_events(space, before);
 }
 
 unsigned vd_pci_config_load(struct vd_pci_config *space, const uint8_t *saved)
 {
-	bool before = vd_pci_config_bus_master(space);
+	unsigned before = vd_pci_get16(space->bytes + PCI_COMMAND);
 
 	store(space, 0, saved, sizeof(space->bytes));
-	return vd_pci_config_bus_master(space) != before ? VD_PCI_EVENT_BUS_MASTER : 0;
+	return command_events(space, before);
 }
 
 bool vd_pci_config_bus_master(const struct vd_pci_config *space)
 {
 	return space->bytes[PCI_COMMAND] & PCI_COMMAND_MASTER;
+}
+
+bool vd_pci_config_intx_disabled(const struct vd_pci_config *space)
+{
+	return vd_pci_get16(space->bytes + PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE;
+}
+
+void vd_pci_config_interrupt(struct vd_pci_config *space, bool asserted)
+{
+	uint8_t *status = &space->bytes[PCI_STATUS];
+
+	*status = (uint8_t)((*status & ~PCI_STATUS_INTERRUPT) |
+			    (asserted ? PCI_STATUS_INTERRUPT : 0));
 }

@@ -62,9 +62,22 @@ static struct vd_pci_decode predict(const struct vd_pci_seat *seat, uint64_t off
 	return decode;
 }
 
+/* A device that cannot be read sends nothing. */
+static void refresh_msi(struct vd_pci_seat *seat)
+{
+	uint8_t registers[VD_PCI_MSI_BYTES] = {0};
+
+	if (!seat->msi.count)
+		return;
+	if (config_read(seat, seat->msi.capability, registers, vd_pci_msi_bytes(seat->msi.control)))
+		memset(registers, 0, sizeof(registers));
+	vd_pci_msi_update(&seat->msi, registers);
+}
+
 void vd_pci_refresh(struct vd_pci_seat *seat)
 {
 	struct vd_pci_decode decode = {0};
+	bool bus_master;
 
 	/* A failed read is all ones, which would enable everything. */
 	if (config_read(seat, 0, decode.header, sizeof(decode.header)) ||
@@ -72,8 +85,10 @@ void vd_pci_refresh(struct vd_pci_seat *seat)
 					sizeof(decode.power))))
 		vd_pci_put16(decode.header + PCI_COMMAND, 0);
 	seat->decode = decode;
-	vd_pci_msix_bus_master(&seat->msix,
-			       decode.header[PCI_COMMAND] & PCI_COMMAND_MASTER);
+	bus_master = decode.header[PCI_COMMAND] & PCI_COMMAND_MASTER;
+	vd_pci_msix_bus_master(&seat->msix, bus_master);
+	vd_pci_msi_bus_master(&seat->msi, bus_master);
+	refresh_msi(seat);
 }
 
 int vd_pci_write_homes(struct vd_pci_seat *seat)
@@ -128,6 +143,7 @@ static void function_reset(struct vd_pci_seat *seat)
 	} else {
 		host->stats.function_resets++;
 		vd_pci_msix_reset(&seat->msix);
+		vd_pci_msi_reset(&seat->msi);
 	}
 	vd_pci_refresh(seat);
 	vd_pci_map_sync(host);
@@ -140,6 +156,12 @@ static void update_msix(struct vd_pci_seat *seat, uint64_t offset, const uint8_t
 
 	if (seat->msix.count && at >= offset && at - offset < length)
 		vd_pci_msix_control(&seat->msix, data[at - offset]);
+}
+
+static bool touches_msi(const struct vd_pci_seat *seat, uint64_t offset, unsigned length)
+{
+	return seat->msi.count && vd_pci_touches(offset, length, seat->msi.capability,
+						 vd_pci_msi_bytes(seat->msi.control));
 }
 
 static void seat_write(struct vd_pci_seat *seat, uint64_t offset, const uint8_t *data,
@@ -162,6 +184,8 @@ static void seat_write(struct vd_pci_seat *seat, uint64_t offset, const uint8_t 
 	/* Should the device refuse, its registers tell. */
 	(void)config_write(seat, offset, data, length);
 	update_msix(seat, offset, data, length);
+	if (touches_msi(seat, offset, length))
+		refresh_msi(seat);
 	if (deciding) {
 		vd_pci_refresh(seat);
 		vd_pci_map_sync(seat->host);
@@ -193,6 +217,19 @@ static void overlay_msix(struct vd_pci_seat *seat, uint64_t offset, uint8_t *dat
 					      vd_pci_msix_control_bits(&seat->msix));
 }
 
+static void overlay_msi(struct vd_pci_seat *seat, uint64_t offset, uint8_t *data, unsigned length)
+{
+	uint64_t at = seat->msi.capability + vd_pci_msi_bytes(seat->msi.control) - 4u;
+	uint32_t pending;
+
+	if (!touches_msi(seat, offset, length) || !(seat->msi.control & PCI_MSI_FLAGS_MASKBIT))
+		return;
+	pending = vd_pci_msi_pending(&seat->msi);
+	for (unsigned i = 0; i < 4; i++)
+		if (at + i >= offset && at + i - offset < length)
+			data[at + i - offset] = (uint8_t)(pending >> i * 8);
+}
+
 static int ecam_read(void *context, uint64_t offset, unsigned length, uint64_t *value)
 {
 	struct vd_pci_host *host = context;
@@ -204,8 +241,10 @@ static int ecam_read(void *context, uint64_t offset, unsigned length, uint64_t *
 	host->stats.config_reads++;
 	seat = find_seat(host, offset, length);
 	offset &= PCI_CFG_SPACE_EXP_SIZE - 1;
-	if (seat && !config_read(seat, offset, data, length))
+	if (seat && !config_read(seat, offset, data, length)) {
 		overlay_msix(seat, offset, data, length);
+		overlay_msi(seat, offset, data, length);
+	}
 	unlock(host);
 	*value = vd_pci_get32(data) | (uint64_t)vd_pci_get32(data + 4) << 32;
 	return 0;

@@ -38,6 +38,14 @@ static void tell_bus_master(struct function *fn)
 		fn->bus_master(fn->context, vd_pci_config_bus_master(&fn->space));
 }
 
+static void tell_command(struct function *fn, unsigned events)
+{
+	if (events & VD_PCI_EVENT_BUS_MASTER)
+		tell_bus_master(fn);
+	if (events & VD_PCI_EVENT_INTX)
+		vd_device_disable_intx(fn->device, vd_pci_config_intx_disabled(&fn->space));
+}
+
 static bool is_msix(const struct function *fn, unsigned region, uint64_t offset, size_t length)
 {
 	return fn->msix_size && region == fn->msix_bar &&
@@ -66,6 +74,7 @@ static int function_read(void *context, unsigned region, uint64_t offset, void *
 
 	if (region == VD_REGION_CONFIG) {
 		tell_capabilities(fn, offset, length, false);
+		vd_pci_config_interrupt(&fn->space, vd_device_asserted(fn->device));
 		vd_pci_config_read(&fn->space, offset, data, length);
 		return 0;
 	}
@@ -86,6 +95,9 @@ static void function_reset(void *context, enum vd_reset_kind kind)
 		tell_bus_master(fn);
 	if (fn->ops->reset)
 		fn->ops->reset(fn->context, kind);
+	/* In this order: what the reset ends must not fire once more. */
+	vd_device_lower(fn->device);
+	vd_device_disable_intx(fn->device, false);
 }
 
 static int function_write(void *context, unsigned region, uint64_t offset, const void *data,
@@ -104,8 +116,7 @@ static int function_write(void *context, unsigned region, uint64_t offset, const
 		vd_device_request_reset(fn->device, VD_RESET_FUNCTION);
 	else
 		tell_capabilities(fn, offset, length, true);
-	if (events & VD_PCI_EVENT_BUS_MASTER)
-		tell_bus_master(fn);
+	tell_command(fn, events);
 	return 0;
 }
 
@@ -158,8 +169,7 @@ static int function_load(void *context, struct vd_stream *stream)
 	rc = load_own(fn, stream);
 	if (rc)
 		return rc;
-	if (vd_pci_config_load(&fn->space, saved) & VD_PCI_EVENT_BUS_MASTER)
-		tell_bus_master(fn);
+	tell_command(fn, vd_pci_config_load(&fn->space, saved));
 	return 0;
 }
 
@@ -279,7 +289,8 @@ static int check_msix(const struct vd_pci_function_config *config, uint64_t *siz
 static int check_capabilities(const struct vd_pci_function_config *config, struct vd_error *error)
 {
 	unsigned room = PCI_CFG_SPACE_SIZE - PCI_STD_HEADER_SIZEOF - VD_PCI_PM_BYTES -
-			VD_PCI_MSIX_BYTES - VD_PCI_EXPRESS_BYTES;
+			VD_PCI_MSIX_BYTES - (config->msi_vectors ? VD_PCI_MSI_BYTES : 0) -
+			VD_PCI_EXPRESS_BYTES;
 
 	if (config->capability_count > VD_PCI_CAPABILITIES_MAX)
 		return vd_error_set(error, -EINVAL, "%s: more than %u capabilities", config->name,
@@ -307,6 +318,10 @@ static int check_config(const struct vd_pci_function_config *config, struct vd_e
 {
 	if (!config->ops || !config->ops->read || !config->ops->write)
 		return vd_error_set(error, -EINVAL, "%s: a PCI function needs read and write",
+				    config->name);
+	if (config->msi_vectors > VD_PCI_MSI_MAX ||
+	    config->msi_vectors & (config->msi_vectors - 1))
+		return vd_error_set(error, -EINVAL, "%s: MSI has 1, 2, 4, 8, 16 or 32 vectors",
 				    config->name);
 	if (config->identity.vendor == 0xffff || config->identity.class_code >> 24)
 		return vd_error_set(error, -EINVAL, "%s: vendor ffff or more than 24 bits of class",
@@ -357,7 +372,10 @@ static int create_device(const struct vd_pci_function_config *config, struct fun
 	struct vd_region regions[VD_REGION_COUNT] = {0};
 	unsigned irqs[VD_IRQ_COUNT] = {
 		[VD_IRQ_INTX] = config->intx,
+		[VD_IRQ_MSI] = config->msi_vectors,
 		[VD_IRQ_MSIX] = config->msix_vectors,
+		[VD_IRQ_ERR] = 1,
+		[VD_IRQ_REQ] = 1,
 	};
 	struct vd_device_config core = {
 		.env = config->env,

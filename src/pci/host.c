@@ -130,6 +130,27 @@ void vd_pci_host_destroy(struct vd_pci_host *host)
 
 /* ---- devices ---- */
 
+static void disconnect(struct vd_pci_seat *seat)
+{
+	if (seat->msix.count)
+		(void)vd_device_set_sink(seat->device, VD_IRQ_MSIX, NULL, NULL);
+	if (seat->msi.count)
+		(void)vd_device_set_sink(seat->device, VD_IRQ_MSI, NULL, NULL);
+}
+
+static int connect_irqs(struct vd_pci_seat *seat)
+{
+	int rc = 0;
+
+	if (seat->msix.count)
+		rc = vd_device_set_sink(seat->device, VD_IRQ_MSIX, vd_pci_msix_sink, &seat->msix);
+	if (!rc && seat->msi.count)
+		rc = vd_device_set_sink(seat->device, VD_IRQ_MSI, vd_pci_msi_sink, &seat->msi);
+	if (rc)
+		disconnect(seat);
+	return rc;
+}
+
 /* With the lock held: everything that can fail first, then the device is touched. */
 static int attach(struct vd_pci_host *host, struct vd_pci_seat *seat, struct vd_error *error)
 {
@@ -141,8 +162,8 @@ static int attach(struct vd_pci_host *host, struct vd_pci_seat *seat, struct vd_
 	if (rc)
 		return rc;
 	rc = vd_pci_write_homes(seat);
-	if (!rc && seat->msix.count)
-		rc = vd_device_set_sink(seat->device, VD_IRQ_MSIX, vd_pci_msix_sink, &seat->msix);
+	if (!rc)
+		rc = connect_irqs(seat);
 	if (rc)
 		return vd_error_set(error, rc, "%s does not let itself be set up",
 				    vd_device_name(seat->device));
@@ -187,8 +208,7 @@ int vd_pci_host_unplug(struct vd_pci_host *host, unsigned slot)
 		host->seats[slot] = NULL;
 		(void)vd_device_write(seat->device, VD_REGION_CONFIG,
 				      (vd_region_offset){PCI_COMMAND}, off, sizeof(off));
-		if (seat->msix.count)
-			(void)vd_device_set_sink(seat->device, VD_IRQ_MSIX, NULL, NULL);
+		disconnect(seat);
 		/* Another BAR may have waited for the place. */
 		vd_pci_map_sync(host);
 	}
@@ -208,6 +228,7 @@ void vd_pci_host_reset(struct vd_pci_host *host)
 		(void)vd_pci_map_leave(seat, NULL);
 		(void)vd_device_reset(seat->device, VD_RESET_BUS);
 		vd_pci_msix_reset(&seat->msix);
+		vd_pci_msi_reset(&seat->msi);
 		(void)vd_pci_write_homes(seat);
 		vd_pci_refresh(seat);
 	}

@@ -8,6 +8,7 @@
 
 #include <viaduct/pci.h>
 
+#include "pci/msi.h"
 #include "pci/msix.h"
 #include "pci/registers.h"
 
@@ -76,6 +77,7 @@ struct vd_pci_seat {
 	unsigned power, express;
 	bool resettable;
 	struct vd_pci_decode decode;
+	struct vd_pci_msi msi;
 	struct vd_pci_msix msix;
 	struct vd_pci_guest_bar bars[VD_PCI_BARS];
 };

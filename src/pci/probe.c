@@ -79,6 +79,25 @@ static int probe_msix(struct vd_pci_seat *seat, const uint8_t *config, unsigned 
 	return 0;
 }
 
+static int probe_msi(struct vd_pci_seat *seat, const uint8_t *config, unsigned at,
+		     struct vd_error *error)
+{
+	struct vd_pci_msi *msi = &seat->msi;
+	unsigned control = vd_pci_get16(config + at + PCI_MSI_FLAGS);
+	unsigned order = (control & PCI_MSI_FLAGS_QMASK) >> 1;
+
+	if (msi->count || order > 5 || PCI_CFG_SPACE_SIZE - at < vd_pci_msi_bytes(control))
+		return refuse(seat, error, "its MSI capability makes no sense");
+	msi->count = 1u << order;
+	msi->capability = at;
+	msi->control = control;
+	msi->msi = seat->host->config.msi;
+	msi->context = seat->host->config.context;
+	msi->messages = &seat->host->messages;
+	msi->dropped = &seat->host->messages_dropped;
+	return 0;
+}
+
 static int probe_capability(struct vd_pci_seat *seat, const uint8_t *config, unsigned at,
 			    struct vd_error *error)
 {
@@ -95,6 +114,8 @@ static int probe_capability(struct vd_pci_seat *seat, const uint8_t *config, uns
 		seat->express = at;
 		seat->resettable = vd_pci_get32(config + at + PCI_EXP_DEVCAP) & PCI_EXP_DEVCAP_FLR;
 		return 0;
+	case PCI_CAP_ID_MSI:
+		return probe_msi(seat, config, at, error);
 	case PCI_CAP_ID_MSIX:
 		if (seat->msix.count || room < VD_PCI_MSIX_BYTES)
 			return refuse(seat, error, "its MSI-X capability makes no sense");
@@ -232,6 +253,7 @@ int vd_pci_seat_create(struct vd_pci_host *host, struct vd_device *device, unsig
 		env->release(env, seat, sizeof(*seat));
 		return rc;
 	}
+	vd_pci_msi_init(&seat->msi, env);
 	vd_device_get(device);
 	for (unsigned i = 0; i < VD_PCI_BARS; i++)
 		plan_parts(seat, i);
@@ -250,6 +272,7 @@ void vd_pci_seat_destroy(struct vd_pci_seat *seat)
 			vd_host_object_put(bar->parts[k].object);
 	}
 	vd_pci_msix_fini(&seat->msix);
+	vd_pci_msi_fini(&seat->msi);
 	vd_device_put(seat->device);
 	env->release(env, seat, sizeof(*seat));
 }

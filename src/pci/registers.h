@@ -11,6 +11,7 @@
 #include <viaduct/base.h>
 
 #define VD_PCI_PM_BYTES 8u	 /* PCI PM 1.2, 3.2 */
+#define VD_PCI_MSI_BYTES 24u	 /* PCI 3.0, 6.8.1, the longest form */
 #define VD_PCI_MSIX_BYTES 12u	 /* PCI 3.0, 6.8.2 */
 #define VD_PCI_EXPRESS_BYTES 60u /* PCIe 4.0, 7.5.3, version 2 */
 #define VD_PCI_MSIX_ENTRY 16u	 /* PCI 3.0, 6.8.2.1 */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The bridge's half of a saved machine: MSI-X tables, and which of the BARs that are in each
+ * The bridge's half of a saved machine: MSI, MSI-X tables, and which of the BARs that are in each
  * other's way had the place. Everything else the functions' own configuration space says. A stream
  * is hostile: it is gone through once to check it, and again to take it over.
  */
 #include "pci/host.h"
 
-#define STATE_MAGIC UINT64_C(0x3154534f48494350) /* "PCIHOST1" */
+#define STATE_MAGIC UINT64_C(0x3254534f48494350) /* "PCIHOST2" */
 
 static void lock(struct vd_pci_host *host)
 {
@@ -42,6 +42,7 @@ int vd_pci_host_save(struct vd_pci_host *host, struct vd_stream *stream)
 			vd_stream_put_u64(stream, seat->bars[i].now.placed);
 		}
 		vd_pci_msix_save(&seat->msix, stream);
+		vd_pci_msi_save(&seat->msi, stream);
 	}
 	unlock(host);
 	return stream->failed ? -ENOMEM : 0;
@@ -67,8 +68,9 @@ static int load_seat(struct vd_pci_host *host, struct vd_stream *stream, bool ta
 		if (take && placed)
 			vd_pci_map_claim(seat, i);
 	}
-	if (!vd_pci_msix_load(&seat->msix, stream, take))
-		return vd_error_set(error, -EINVAL, "PCI: the MSI-X state of slot %llu (%s) is bad",
+	if (!vd_pci_msix_load(&seat->msix, stream, take) ||
+	    !vd_pci_msi_load(&seat->msi, stream, take))
+		return vd_error_set(error, -EINVAL, "PCI: the interrupts of slot %llu (%s) are bad",
 				    (unsigned long long)slot, vd_device_name(seat->device));
 	return 0;
 }

@@ -22,14 +22,14 @@ struct device_sink {
  * @triggers: of each index, a descriptor or -1 for each vector; all in one block, @room of them
  * @pending: MSI-X vectors that were raised without a descriptor, a bit each
  * @active: which of INTx, MSI and MSI-X is on; VD_IRQ_COUNT: none
- * @enabled: vectors that MSI was enabled with
+ * @enabled: vectors that MSI was enabled with; @fold: the bits that tell them apart
  * @masked: INTx, by firing or by the client
  * @unmask: descriptor, or -1
  */
 struct device_irqs {
 	int *triggers[VD_IRQ_COUNT];
 	unsigned room;
-	unsigned active, enabled;
+	unsigned active, enabled, fold;
 	bool masked;
 	_Atomic int unmask;
 	uint64_t pending[VD_IRQ_VECTORS_MAX / 64];
@@ -128,6 +128,20 @@ int device_irqs_init(struct vd_device *device, struct vd_error *error);
 void device_irqs_fini(struct vd_device *device);
 /* device_irqs_reset() - nothing is pending any more; what the client set stays. Lock held. */
 void device_irqs_reset(struct vd_device *device);
+/*
+ * struct device_irq_state - what is saved: the level, and what MSI-X vectors missed. What the
+ * client has set is not: he sets it again.
+ */
+struct device_irq_state {
+	uint64_t asserted;
+	uint64_t pending[VD_IRQ_VECTORS_MAX / 64];
+};
+void device_irqs_save(const struct vd_device *device, struct vd_stream *stream);
+/* device_irqs_parse() - Return: false if it cannot be such a device's, or is cut off */
+bool device_irqs_parse(const struct vd_device *device, struct vd_stream *stream,
+		       struct device_irq_state *state);
+/* device_irqs_load() - lock held, the device itself is loaded */
+void device_irqs_load(struct vd_device *device, const struct device_irq_state *state);
 /* device_irqs_used() - whether a client has this index set. Lock held. */
 bool device_irqs_used(const struct vd_device *device, unsigned index);
 

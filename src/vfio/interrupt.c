@@ -18,8 +18,12 @@ void device_signal(int fd)
 static void fire(struct vd_device *device, enum vd_irq_index index, unsigned vector)
 {
 	const struct device_sink *sink = &device->sinks[index];
-	int fd = device->client.triggers[index][vector];
+	int fd;
 
+	/* Who was given fewer than it has must make do with them (PCI 3.0, 6.8.1.3). */
+	if (index == VD_IRQ_MSI && device->client.active == VD_IRQ_MSI)
+		vector &= device->client.fold;
+	fd = device->client.triggers[index][vector];
 	if (fd >= 0)
 		device_signal(fd);
 	else if (sink->fn)

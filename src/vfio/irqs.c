@@ -241,6 +241,8 @@ static void switch_on(struct vd_device *device, const struct request *request)
 		return;
 	client->active = request->index;
 	client->enabled = request->start + request->count;
+	for (client->fold = 0; client->fold + 1 < client->enabled;)
+		client->fold = client->fold << 1 | 1;
 	client->masked = device->intx_disabled;
 }
 
@@ -432,6 +434,49 @@ void vd_device_clear_irqs(struct vd_device *device)
 	for (unsigned i = 0; i < VD_IRQ_COUNT; i++)
 		switch_off(device, i);
 	vd_device_unlock(device);
+}
+
+/* ---- saving and loading --------------------------------------------------------------------- */
+
+static unsigned pending_words(const struct vd_device *device)
+{
+	return (device->irqs[VD_IRQ_MSIX] + 63) / 64;
+}
+
+void device_irqs_save(const struct vd_device *device, struct vd_stream *stream)
+{
+	vd_stream_put_u64(stream, device->asserted);
+	vd_stream_put_u64(stream, pending_words(device));
+	for (unsigned i = 0; i < pending_words(device); i++)
+		vd_stream_put_u64(stream, device->client.pending[i]);
+}
+
+bool device_irqs_parse(const struct vd_device *device, struct vd_stream *stream,
+		       struct device_irq_state *state)
+{
+	unsigned left = device->irqs[VD_IRQ_MSIX];
+
+	*state = (struct device_irq_state){.asserted = vd_stream_get_u64(stream)};
+	if (state->asserted > (device->irqs[VD_IRQ_INTX] != 0) ||
+	    vd_stream_get_u64(stream) != pending_words(device))
+		return false;
+	for (unsigned i = 0; i < pending_words(device); i++, left -= 64) {
+		state->pending[i] = vd_stream_get_u64(stream);
+		if (left < 64 && state->pending[i] >> left)
+			return false;
+	}
+	return !stream->failed;
+}
+
+void device_irqs_load(struct vd_device *device, const struct device_irq_state *state)
+{
+	memcpy(device->client.pending, state->pending, sizeof(state->pending));
+	for (unsigned i = 0; i < device->irqs[VD_IRQ_MSIX]; i++)
+		fire_pending(device, i);
+	if (state->asserted)
+		vd_device_raise(device, VD_IRQ_INTX, 0);
+	else
+		vd_device_lower(device);
 }
 
 /* ---- room for it ---------------------------------------------------------------------------- */

@@ -163,6 +163,10 @@ static void test_bus_master_changes_are_reported(void **state)
 	assert_int_equal(put(&b, PCI_COMMAND, 1, 6), 0);
 	assert_int_equal(put(&b, PCI_VENDOR_ID, 8, UINT64_C(2) << 32), VD_PCI_EVENT_BUS_MASTER);
 	assert_false(vd_pci_config_bus_master(&b.space));
+	assert_int_equal(put(&b, PCI_COMMAND + 1, 1, 4), VD_PCI_EVENT_INTX);
+	assert_int_equal(put(&b, PCI_COMMAND, 2, 0x404), VD_PCI_EVENT_BUS_MASTER);
+	assert_true(vd_pci_config_intx_disabled(&b.space));
+	assert_int_equal(put(&b, PCI_COMMAND, 4, 0), VD_PCI_EVENT_BUS_MASTER | VD_PCI_EVENT_INTX);
 	bench_close(&b);
 }
 
@@ -207,7 +211,9 @@ static void test_loading_takes_what_could_be_written(void **state)
 	(void)state;
 	bench_open(&b);
 	memset(saved, 0xff, sizeof(saved));
-	assert_int_equal(vd_pci_config_load(&b.space, saved), VD_PCI_EVENT_BUS_MASTER);
+	assert_int_equal(vd_pci_config_load(&b.space, saved),
+			 VD_PCI_EVENT_BUS_MASTER | VD_PCI_EVENT_INTX);
+	assert_true(vd_pci_config_intx_disabled(&b.space));
 	for (unsigned i = 0; i < sizeof(saved); i++)
 		assert_int_equal(b.space.bytes[i], b.space.initial[i] | b.space.writable[i]);
 	vd_pci_config_reset(&b.space);

@@ -407,6 +407,158 @@ static void test_too_many_capabilities(void **state)
 	rig_close(&rig);
 }
 
+/* ---- INTx and MSI ---- */
+
+struct told {
+	unsigned calls;
+	bool level;
+};
+
+static void tell(void *context, enum vd_irq_index index, unsigned vector, bool level)
+{
+	struct told *hears = context;
+
+	assert_int_equal(index, VD_IRQ_INTX);
+	assert_int_equal(vector, 0);
+	*hears = (struct told){hears->calls + 1, level};
+}
+
+static void set_intx(struct toy *toy, bool level)
+{
+	vd_device_lock(toy->device);
+	if (level)
+		vd_device_raise(toy->device, VD_IRQ_INTX, 0);
+	else
+		vd_device_lower(toy->device);
+	vd_device_unlock(toy->device);
+}
+
+static void create_intx(struct rig *rig, struct toy *toy, unsigned msi_vectors)
+{
+	struct vd_pci_function_config config;
+
+	memset(toy, 0, sizeof(*toy));
+	config = toy_config(rig, toy);
+	config.intx = true;
+	config.msi_vectors = msi_vectors;
+	assert_int_equal(vd_pci_function_create(&config, &toy->device, NULL), 0);
+}
+
+static bool interrupt_status(struct toy *toy)
+{
+	unsigned status = (unsigned)region_read(toy->device, VD_REGION_CONFIG, PCI_STATUS, 2);
+
+	assert_int_equal(status & ~PCI_STATUS_INTERRUPT, PCI_STATUS_CAP_LIST);
+	return status & PCI_STATUS_INTERRUPT;
+}
+
+static void test_intx_status_and_disable(void **state)
+{
+	struct told heard = {0};
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	create_intx(&rig, &toy, 0);
+	assert_int_equal(vd_device_set_sink(toy.device, VD_IRQ_INTX, tell, &heard), 0);
+	assert_false(interrupt_status(&toy));
+	set_intx(&toy, true);
+	assert_true(interrupt_status(&toy));
+	assert_true(heard.level);
+	/* the status tells the truth, disabled or not */
+	region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2, PCI_COMMAND_INTX_DISABLE);
+	assert_true(interrupt_status(&toy));
+	assert_false(heard.level);
+	set_intx(&toy, false);
+	assert_false(interrupt_status(&toy));
+	set_intx(&toy, true);
+	assert_int_equal(heard.calls, 2);
+	region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND + 1, 1, 0);
+	assert_int_equal(heard.calls, 3);
+	assert_true(heard.level);
+	/* it cannot be written */
+	region_write(toy.device, VD_REGION_CONFIG, PCI_STATUS, 2, 0xffff);
+	assert_true(interrupt_status(&toy));
+	/* a reset lowers and enables, and nothing fires on the way */
+	region_write(toy.device, VD_REGION_CONFIG, PCI_COMMAND, 2, PCI_COMMAND_INTX_DISABLE);
+	assert_int_equal(heard.calls, 4);
+	assert_int_equal(vd_device_reset(toy.device, VD_RESET_FUNCTION), 0);
+	assert_false(interrupt_status(&toy));
+	assert_int_equal(heard.calls, 4);
+	set_intx(&toy, true);
+	assert_int_equal(heard.calls, 5);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+static void test_intx_state_moves(void **state)
+{
+	struct vd_stream stream = {.env = vd_env_hosted()};
+	struct told heard = {0};
+	struct toy from, to;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	create_intx(&rig, &from, 0);
+	create_intx(&rig, &to, 0);
+	set_intx(&from, true);
+	region_write(from.device, VD_REGION_CONFIG, PCI_COMMAND, 2, PCI_COMMAND_INTX_DISABLE);
+	assert_int_equal(vd_device_save(from.device, &stream), 0);
+	assert_int_equal(vd_device_set_sink(to.device, VD_IRQ_INTX, tell, &heard), 0);
+	stream.position = 0;
+	assert_int_equal(vd_device_load(to.device, &stream, NULL), 0);
+	assert_true(interrupt_status(&to));
+	assert_int_equal(heard.calls, 0);
+	region_write(to.device, VD_REGION_CONFIG, PCI_COMMAND, 2, 0);
+	assert_true(heard.level);
+	/* and one that was not asserted lowers it */
+	stream.length = stream.position = 0;
+	set_intx(&from, false);
+	assert_int_equal(vd_device_save(from.device, &stream), 0);
+	stream.position = 0;
+	assert_int_equal(vd_device_load(to.device, &stream, NULL), 0);
+	assert_false(interrupt_status(&to));
+	vd_stream_fini(&stream);
+	vd_device_put(from.device);
+	vd_device_put(to.device);
+	rig_close(&rig);
+}
+
+static void test_msi_capability(void **state)
+{
+	struct vd_pci_function_config good, bad;
+	struct toy toy;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	for (unsigned order = 0; order <= 5; order++) {
+		create_intx(&rig, &toy, 1u << order);
+		assert_int_equal(vd_device_irq_count(toy.device, VD_IRQ_MSI), 1u << order);
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, TOY_EXPRESS, 1),
+				 PCI_CAP_ID_MSI);
+		region_write(toy.device, VD_REGION_CONFIG, TOY_EXPRESS + PCI_MSI_FLAGS, 2, 0xffff);
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG,
+					     TOY_EXPRESS + PCI_MSI_FLAGS, 2),
+				 PCI_MSI_FLAGS_64BIT | order << 1 | PCI_MSI_FLAGS_QSIZE |
+				 PCI_MSI_FLAGS_ENABLE);
+		assert_int_equal(region_read(toy.device, VD_REGION_CONFIG, TOY_EXPRESS + 16, 1),
+				 PCI_CAP_ID_EXP);
+		vd_device_put(toy.device);
+	}
+	good = toy_config(&rig, &toy);
+	bad = good;
+	bad.msi_vectors = 3;
+	refuse(&rig, &bad);
+	bad.msi_vectors = 64;
+	refuse(&rig, &bad);
+	bad.msi_vectors = 1u << 31;
+	refuse(&rig, &bad);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +573,9 @@ int main(void)
 		cmocka_unit_test(test_memory_may_be_short),
 		cmocka_unit_test(test_own_capabilities),
 		cmocka_unit_test(test_too_many_capabilities),
+		cmocka_unit_test(test_intx_status_and_disable),
+		cmocka_unit_test(test_intx_state_moves),
+		cmocka_unit_test(test_msi_capability),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

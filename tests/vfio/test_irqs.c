@@ -462,6 +462,71 @@ static void test_unmask_eventfd(void **state)
 	client_close(&c);
 }
 
+/* What was pending moves with the device; what a client has set does not. */
+static void test_saved_state(void **state)
+{
+	struct vd_stream stream, in;
+	struct client from, to;
+
+	(void)state;
+	client_open(&from);
+	client_open(&to);
+	stream = (struct vd_stream){.env = from.rig.f.env};
+	assert_int_equal(set(&from, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, 1), 0);
+	raise_one(&from, VD_IRQ_MSIX, 3);
+	raise_one(&from, VD_IRQ_MSIX, 5);
+	set_level(&from, true);
+	assert_int_equal(vd_device_save(from.device, &stream), 0);
+	assert_int_equal(set(&to, EVENTFD | TRIGGER, VD_IRQ_MSIX, 2, 2), 0);
+	in = (struct vd_stream){.data = stream.data, .length = stream.length};
+	assert_int_equal(vd_device_load(to.device, &in, NULL), 0);
+	assert_int_equal(arrived(&to, VD_IRQ_MSIX, 2), 0);
+	assert_int_equal(arrived(&to, VD_IRQ_MSIX, 3), 1);
+	assert_true(vd_device_asserted(to.device));
+	assert_int_equal(set(&to, EVENTFD | TRIGGER, VD_IRQ_MSIX, 0, VECTORS), 0);
+	for (unsigned i = 0; i < VECTORS; i++)
+		assert_int_equal(arrived(&to, VD_IRQ_MSIX, i), i == 5);
+	/* the level arrives at who has INTx */
+	vd_device_clear_irqs(to.device);
+	set_level(&to, false);
+	assert_int_equal(set(&to, EVENTFD | TRIGGER, VD_IRQ_INTX, 0, 1), 0);
+	in = (struct vd_stream){.data = stream.data, .length = stream.length};
+	assert_int_equal(vd_device_load(to.device, &in, NULL), 0);
+	assert_int_equal(arrived(&to, VD_IRQ_INTX, 0), 1);
+	vd_stream_fini(&stream);
+	client_close(&from);
+	client_close(&to);
+}
+
+static void test_saved_state_refusals(void **state)
+{
+	struct vd_stream stream, in;
+	struct client c;
+
+	(void)state;
+	client_open(&c);
+	stream = (struct vd_stream){.env = c.rig.f.env};
+	assert_int_equal(vd_device_save(c.device, &stream), 0);
+	/* behind magic and name: asserted, words, six vectors */
+	static const struct { size_t at; uint8_t value; } bad[] = {
+		{40, 2}, {47, 1}, {48, 0}, {48, 2}, {56, 0x40}, {63, 0x80},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct vd_error error = {.text = ""};
+		uint8_t good = stream.data[bad[i].at];
+
+		stream.data[bad[i].at] = bad[i].value;
+		in = (struct vd_stream){.data = stream.data, .length = stream.length};
+		assert_int_equal(vd_device_load(c.device, &in, &error), -EINVAL);
+		assert_non_null(strstr(error.text, "interrupts"));
+		stream.data[bad[i].at] = good;
+	}
+	in = (struct vd_stream){.data = stream.data, .length = stream.length};
+	assert_int_equal(vd_device_load(c.device, &in, NULL), 0);
+	vd_stream_fini(&stream);
+	client_close(&c);
+}
+
 static void sink_count(void *context, enum vd_irq_index index, unsigned vector, bool level)
 {
 	(void)index;
@@ -574,7 +639,7 @@ static void test_too_many(void **state)
 
 struct model {
 	int on; /* -1: none */
-	unsigned enabled;
+	unsigned enabled; /* MSI */
 	bool set[VD_IRQ_COUNT][VECTORS], pending[VECTORS];
 	bool asserted, masked, disabled;
 	uint64_t due[VD_IRQ_COUNT][VECTORS];
@@ -601,7 +666,12 @@ static void model_raise(struct model *m, unsigned index, unsigned vector)
 	if (index == VD_IRQ_INTX) {
 		m->asserted = true;
 		model_intx(m);
-	} else if (m->set[index][vector]) {
+		return;
+	}
+	/* MSI: the enabled ones, rounded up to a power of two */
+	if (index == VD_IRQ_MSI && m->on == VD_IRQ_MSI)
+		vector %= m->enabled > 2 ? 4 : m->enabled;
+	if (m->set[index][vector]) {
 		m->due[index][vector]++;
 	} else if (index == VD_IRQ_MSIX && m->on == VD_IRQ_MSIX) {
 		m->pending[vector] = true;
@@ -769,6 +839,8 @@ int main(void)
 		cmocka_unit_test(test_level),
 		cmocka_unit_test(test_intx_disable),
 		cmocka_unit_test(test_unmask_eventfd),
+		cmocka_unit_test(test_saved_state),
+		cmocka_unit_test(test_saved_state_refusals),
 		cmocka_unit_test(test_sinks),
 		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_too_many),
