@@ -212,6 +212,7 @@ static void leave_device(struct connection *c)
 		return;
 	dma_set_mode(c, DMA_REFUSED, 0, UINT64_MAX);
 	vd_device_clear_irqs(served->device);
+	(void)vd_dma_dirty_stop(served->space);
 	if (!c->export->served)
 		device_end(served);
 	else if (vd_dma_unmap_all(served->space, NULL) && served->server->env->log)

@@ -61,49 +61,94 @@ static int count_objects(void *context, const struct vd_dma_map_info *map)
 	return 0;
 }
 
+/* struct unmapping - a request, and where the bitmap goes that it may want */
+struct unmapping {
+	struct user_dma_unmap range;
+	struct user_bitmap bitmap;
+	void *bits;
+	uint64_t unmapped;
+};
+
+static int unmap_range(struct vd_dma_space *space, struct unmapping *u)
+{
+	vd_iova iova = {u->range.address};
+
+	if (u->range.flags & USER_UNMAP_ALL)
+		return vd_dma_unmap_all(space, &u->unmapped);
+	if (!u->bits)
+		return vd_dma_unmap(space, iova, u->range.size, &u->unmapped);
+	return vd_dma_unmap_dirty(space, iova, u->range.size, u->bitmap.page_size, u->bits,
+				  u->bitmap.size, &u->unmapped);
+}
+
 /*
  * Messages about what goes are refused meanwhile, and of others only writes are sent: the client
  * answers nothing before it has its reply.
  */
-static int unmap(struct connection *c, const struct user_dma_unmap *range, bool all,
-		 uint64_t *unmapped)
+static int unmap(struct connection *c, struct unmapping *u)
 {
 	struct vd_dma_space *space = c->served->space;
-	struct tally tally = {range->address, range->address + (range->size - 1), 0};
+	struct tally tally = {u->range.address, u->range.address + (u->range.size - 1), 0};
 	int r;
 
-	if (all)
+	if (u->range.flags & USER_UNMAP_ALL)
 		tally = (struct tally){0, UINT64_MAX, 0};
 	if (c->mapped)
 		(void)vd_dma_each_map(space, count_objects, &tally);
 	dma_set_mode(c, DMA_POSTED, tally.start, tally.last);
-	r = all ? vd_dma_unmap_all(space, unmapped)
-		: vd_dma_unmap(space, (vd_iova){range->address}, range->size, unmapped);
+	r = unmap_range(space, u);
 	dma_set_mode(c, DMA_WAITED, 0, UINT64_MAX);
 	if (!r)
 		c->mapped -= tally.bytes;
 	return r;
 }
 
+/* Room for the reply, with the bitmap if one is asked for. Return: 0, -errno */
+static int make_room(struct connection *c, const struct user_message *message, struct unmapping *u,
+		     struct reply *reply)
+{
+	size_t length = sizeof(u->range), bytes;
+	unsigned char *payload;
+
+	if (u->range.flags & USER_UNMAP_BITMAP) {
+		if (message->length < sizeof(u->range) + sizeof(u->bitmap))
+			return -EINVAL;
+		memcpy(&u->bitmap, message->payload + sizeof(u->range), sizeof(u->bitmap));
+		bytes = logging_bytes(c, u->range.size, u->bitmap.page_size);
+		length += sizeof(u->bitmap) + bytes;
+		if (!bytes || u->bitmap.size != bytes || u->range.argsz < length)
+			return -EINVAL;
+	}
+	payload = reply_room(c, reply, length);
+	if (!payload)
+		return -ENOMEM;
+	if (u->range.flags & USER_UNMAP_BITMAP)
+		u->bits = payload + sizeof(u->range) + sizeof(u->bitmap);
+	return 0;
+}
+
 int handle_dma_unmap(struct connection *c, struct user_message *message, struct reply *reply)
 {
-	struct user_dma_unmap range;
-	uint64_t unmapped = 0;
+	struct unmapping u = {.unmapped = 0};
 	bool all;
 	int r;
 
-	memcpy(&range, message->payload, sizeof(range));
-	all = range.flags & USER_UNMAP_ALL;
-	if (range.argsz < sizeof(range) || range.flags & ~USER_UNMAP_ALL ||
-	    (all && (range.address || range.size)))
+	memcpy(&u.range, message->payload, sizeof(u.range));
+	all = u.range.flags == USER_UNMAP_ALL;
+	if (u.range.argsz < sizeof(u.range) || (all && (u.range.address || u.range.size)) ||
+	    (u.range.flags && u.range.flags != USER_UNMAP_BITMAP && !all))
 		return -EINVAL;
-	r = unmap(c, &range, all, &unmapped);
+	r = make_room(c, message, &u, reply);
+	if (!r)
+		r = unmap(c, &u);
 	if (r)
 		return r;
-	if (!unmapped && !all)
+	if (!u.unmapped && !all)
 		return -ENOENT;
 	if (all)
-		range.size = unmapped;
-	memcpy(reply_room(c, reply, sizeof(range)), &range, sizeof(range));
+		u.range.size = u.unmapped;
+	memcpy(reply->payload, &u.range, sizeof(u.range));
+	if (u.bits)
+		memcpy(reply->payload + sizeof(u.range), &u.bitmap, sizeof(u.bitmap));
 	return 0;
 }

@@ -306,6 +306,15 @@ int handle_migration_read(struct connection *c, struct user_message *message, st
 int handle_migration_write(struct connection *c, struct user_message *message,
 			   struct reply *reply);
 
+/* ---- logging.c ------------------------------------------------------------------------------ */
+
+/* logging_bytes() - of the bitmap for a range; 0: that is nonsense, or too much for a message */
+size_t logging_bytes(const struct connection *c, uint64_t length, uint64_t page_size);
+/* Features: the message has a struct user_feature at least, with the method that belongs to it. */
+int logging_start(struct connection *c, const struct user_message *message, struct reply *reply);
+int logging_stop(struct connection *c, const struct user_message *message, struct reply *reply);
+int logging_report(struct connection *c, const struct user_message *message, struct reply *reply);
+
 /* ---- dma.c ---------------------------------------------------------------------------------- */
 
 extern const struct vd_dma_remote_ops dma_remote_ops; /* the context is the connection */
