@@ -2,12 +2,16 @@
 /*
  * The server's accesses to the guest's memory, by messages. Copies are made under a guard. One that
  * has to wait for an invalidation looks again now and then instead, whether the server may still
- * reach the memory: the invalidation may be waiting for the server, and the server for us.
+ * reach the memory: the invalidation may be waiting for the server, and the server for us. It may
+ * also be waiting for another device, whose server has no thread left but the one that waits for
+ * us: so that has an end as well.
  */
 #include <string.h>
 #include <time.h>
 
 #include "transport/user/client.h"
+
+#define WAIT_NS 100000000u
 
 struct copy {
 	uint64_t at;
@@ -59,7 +63,7 @@ static void wait_a_moment(struct user_client *client, const struct copy *copy)
 static int copy_all(struct user_client *client, struct copy copy)
 {
 	unsigned access = copy.write ? VD_WRITE : VD_READ;
-	uint64_t until = client->env->clock_ns(client->env) + client->timeout_ns;
+	uint64_t until = client->env->clock_ns(client->env) + WAIT_NS;
 
 	while (copy.length) {
 		int64_t done;

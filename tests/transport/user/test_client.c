@@ -349,6 +349,25 @@ static void test_dma_when_polled(void **state)
 	rig_close(&rig);
 }
 
+/* The change may itself be waiting for a server: so does no server wait for its end for long. */
+static void test_dma_while_memory_changes(void **state)
+{
+	struct vd_invalidation event = {.start = MOCK_RAM, .length = PAGE, .blockable = true,
+					.reason = VD_INVALIDATE_DISCARD};
+
+	(void)state;
+	rig_open(&rig);
+	start();
+	assert_int_equal(vd_notifier_start(vd_mem_notifier(rig.f.mem), &event), 0);
+	do_dma(1, MOCK_RAM, 0);
+	assert_int_equal(rig_read(&rig, 0, MOCK_RESULT), EBUSY);
+	do_dma(1, MOCK_RAM + PAGE, 0);
+	assert_int_equal(rig_read(&rig, 0, MOCK_RESULT), 0);
+	vd_notifier_end(vd_mem_notifier(rig.f.mem), &event);
+	check_messages();
+	rig_close(&rig);
+}
+
 static void test_read_only_memory(void **state)
 {
 	struct vd_slot_config slot;
@@ -482,6 +501,7 @@ int main(void)
 		cmocka_unit_test(test_dma_by_messages),
 		cmocka_unit_test(test_dma_by_a_second_socket),
 		cmocka_unit_test(test_dma_when_polled),
+		cmocka_unit_test(test_dma_while_memory_changes),
 		cmocka_unit_test(test_read_only_memory),
 		cmocka_unit_test(test_mapped_memory),
 		cmocka_unit_test(test_states),
