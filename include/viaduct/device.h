@@ -30,6 +30,8 @@ extern "C" {
  * @flush: NULL; "noop" makes flushes and forced unit access do nothing (test-only negative control)
  * @serial: at most 20 printable ASCII characters; NULL: one that differs from image to image
  * @queues: most I/O queues of each direction, 1 to 128; 0 for 32. There is one MSI-X vector more
+ * @cmb: bytes of a controller memory buffer (4.7) for submission queues: a multiple of 2 MiB, at
+ *	most 1 GiB; 0 for none
  */
 struct vd_nvme_config {
 	const struct vd_env *env;
@@ -42,21 +44,25 @@ struct vd_nvme_config {
 	const char *flush;
 	const char *serial;
 	unsigned queues;
+	uint64_t cmb;
 };
 
 /**
  * vd_nvme_create() - open the image and make the PCI function (class 0x010802)
  *
- * BAR 0 is trapped as a whole: 4 KiB registers, 4 KiB doorbells, MSI-X table and PBA. Doorbells run
+ * BAR 0 is trapped as a whole: 4 KiB registers, 4 KiB doorbells, MSI-X table and PBA. BAR 2, with
+ * @cmb, is mappable as far as there is memory. Doorbells run
  * on the thread that writes them; so do all transfers that the page cache can serve. What has to
- * wait for the disk is under way with its pages pinned and is completed by vd_device_poll(). The
- * last vd_device_put() finishes and flushes.
+ * wait for the disk is under way with its pages pinned and is completed by vd_device_poll(). While
+ * memory is waited for that is reached by messages (vd_dma_map_remote()), others may access the
+ * controller: what they write takes effect when the command at hand is done, or at the next poll.
+ * The last vd_device_put() finishes and flushes.
  *
  * The image is locked while the device lives: exclusively unless @read_only or @snapshot.
  *
  * Return: 0 and a device; with the reason in @error: -ENOENT, -EACCES, -EROFS, -EISDIR the image
  *	cannot be opened; -EBUSY it is in use; -EINVAL its size or kind, @serial, @queues, or an
- *	unknown @backing or @flush; -EOPNOTSUPP "uring" is not permitted here; -ENOMEM; -EMFILE.
+ *	unknown @backing or @flush, or @cmb; -EOPNOTSUPP "uring" is not permitted here; -ENOMEM; -EMFILE.
  */
 int vd_nvme_create(const struct vd_nvme_config *config, struct vd_device **device,
 		   struct vd_error *error);

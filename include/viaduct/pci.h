@@ -104,6 +104,7 @@ struct vd_pci_capability {
  * @capabilities, @capability_count: of the device's own; they follow the ones that are made here
  * @bus_master: called when the command register's bus master bit changes, with the device's lock
  *	held; optional
+ * @yields: as in struct vd_device_config; @bus_master is part of the operation that is a write
  * @state, @state_size: for operations without save and load: bytes that are saved and loaded as
  *	they are, with the mappable areas; every value of them is a good one. They stay where they
  *	are
@@ -127,6 +128,7 @@ struct vd_pci_function_config {
 	const struct vd_device_ops *ops;
 	void *context;
 	void (*bus_master)(void *context, bool on);
+	bool yields;
 	void *state;
 	size_t state_size;
 };

@@ -98,6 +98,7 @@ enum vd_reset_kind { VD_RESET_BUS, VD_RESET_FUNCTION };
  *	save or load is done: these wait until it returns. A guest's hart stands still meanwhile:
  *	do a bounded part, keep the rest for @poll. Must not call vd_device_read/write, reset,
  *	quiesce, save or load
+ * @counters: what the device counts: calls @report for each, always the same ones
  * @release: last call; free @context
  */
 struct vd_device_ops {
@@ -111,6 +112,8 @@ struct vd_device_ops {
 	int (*load)(void *context, struct vd_stream *stream);
 	void (*poll)(void *context);
 	void (*work)(void *context);
+	void (*counters)(void *context,
+			 void (*report)(void *to, const char *name, uint64_t value), void *to);
 	void (*release)(void *context);
 };
 
@@ -394,6 +397,13 @@ struct vd_device_stats {
 };
 /** vd_device_stats() - takes no lock */
 void vd_device_stats(const struct vd_device *device, struct vd_device_stats *stats);
+
+/**
+ * vd_device_counters() - what the device counts by itself, "commands" for instance
+ * @report: called for each, with the device's lock held; @name is a string that stays
+ */
+void vd_device_counters(struct vd_device *device,
+			void (*report)(void *to, const char *name, uint64_t value), void *to);
 
 /* ---- state streams: little-endian, length-checked; the first error sticks ------------------- */
 

@@ -21,6 +21,7 @@ struct command {
 };
 
 int command_run(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_riscv_test(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_ps(int argc, char **argv);

@@ -107,7 +107,7 @@ static int create_nvme(const struct spec *spec, const struct device_place *place
 		       struct vd_device **device, struct vd_error *error)
 {
 	static const char *const known[] = {"image", "snapshot", "readonly", "serial", "backing",
-					    "flush", NULL};
+					    "flush", "cmb", NULL};
 	struct vd_nvme_config config = {
 		.env = place->env, .host = place->host, .space = place->space,
 		.image = get(spec, "image"), .serial = get(spec, "serial"),
@@ -121,6 +121,8 @@ static int create_nvme(const struct spec *spec, const struct device_place *place
 		rc = get_switch(spec, "snapshot", &config.snapshot, error);
 	if (!rc)
 		rc = get_switch(spec, "readonly", &config.read_only, error);
+	if (!rc)
+		rc = get_size(spec, "cmb", &config.cmb, error);
 	return rc ? rc : vd_nvme_create(&config, device, error);
 }
 

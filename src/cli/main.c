@@ -8,6 +8,7 @@
 
 static const struct command commands[] = {
 	{"run", "boot a guest with devices assigned to it", command_run},
+	{"serve", "serve devices to other programs over vfio-user", command_serve},
 	{"ps", "list this user's running machines", command_ps},
 	{"status", "what a machine does", command_status},
 	{"map", "show a running guest's memory", command_map},

@@ -27,7 +27,7 @@ static const struct option options_known[] = {
 	{"--cpus", COUNT, AT(cpus), "N", "harts (default 1)"},
 	{"--device", DEVICE, 0, "SPEC", "assign a device; may be repeated:\n"
 	 "                       nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT]\n"
-	 "                            [,backing=uring|sync]\n"
+	 "                            [,backing=uring|sync][,cmb=SIZE]\n"
 	 "                       display[,memory=SIZE][,width=N,height=N]\n"
 	 "                       balloon[,size=SIZE][,reporting=on|off]\n"
 	 "                       edu[,dma_mask=N]\n"

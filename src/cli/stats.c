@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "cli/run.h"
+#include "cli/stats.h"
 
 const char *exit_name(enum vd_vm_exit exit)
 {
@@ -119,22 +120,41 @@ static struct json_object *child(struct json_object *object, const char *key)
 	return c;
 }
 
+static void add_counter(void *object, const char *name, uint64_t value)
+{
+	add(object, name, value);
+}
+
+static struct json_object *describe(struct vd_device *device)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t reads, writes, interrupts = trapped(device, &reads, &writes);
+
+	json_object_object_add(o, "name", json_object_new_string(vd_device_name(device)));
+	add(o, "trapped_reads", reads);
+	add(o, "trapped_writes", writes);
+	add(o, "interrupts", interrupts);
+	vd_device_counters(device, add_counter, child(o, "counters"));
+	return o;
+}
+
 static void add_devices(struct vd_vm *vm, struct json_object *root)
 {
 	struct json_object *list = json_object_new_array();
 	struct vd_device *device;
 
 	json_object_object_add(root, "devices", list);
-	for (unsigned i = 0; (device = vd_vm_device(vm, i)); i++) {
-		struct json_object *o = json_object_new_object();
-		uint64_t reads, writes, interrupts = trapped(device, &reads, &writes);
+	for (unsigned i = 0; (device = vd_vm_device(vm, i)); i++)
+		json_object_array_add(list, describe(device));
+}
 
-		json_object_object_add(o, "name", json_object_new_string(vd_device_name(device)));
-		add(o, "trapped_reads", reads);
-		add(o, "trapped_writes", writes);
-		add(o, "interrupts", interrupts);
-		json_object_array_add(list, o);
-	}
+static void add_dma(struct json_object *root, const struct vd_dma_stats *s)
+{
+	struct json_object *o = child(root, "dma");
+
+	add(o, "translations", s->translations);
+	add(o, "pins", s->pins);
+	add(o, "faults", s->faults);
 }
 
 static void add_shadow(struct json_object *root, const struct vd_shadow_stats *s, uint64_t stores)
@@ -175,10 +195,7 @@ static struct json_object *build(struct vd_vm *vm, struct vd_balloon *balloon,
 	o = child(root, "mmio");
 	add(o, "direct_pages", s.direct_pages);
 	add(o, "trapped", s.harts.mmio_reads + s.harts.mmio_writes);
-	o = child(root, "dma");
-	add(o, "translations", s.dma.translations);
-	add(o, "pins", s.dma.pins);
-	add(o, "faults", s.dma.faults);
+	add_dma(root, &s.dma);
 	o = child(root, "foreign");
 	json_object_object_add(o, "watched", json_object_new_boolean(vd_vm_ram_watched(vm)));
 	add(o, "discards", s.foreign.discards);
@@ -195,10 +212,8 @@ static struct json_object *build(struct vd_vm *vm, struct vd_balloon *balloon,
 	return root;
 }
 
-int stats_write_json(struct vd_vm *vm, struct vd_balloon *balloon, enum vd_vm_exit exit,
-		     const char *path, struct vd_error *error)
+int stats_write(struct json_object *root, const char *path, struct vd_error *error)
 {
-	struct json_object *root = build(vm, balloon, exit);
 	FILE *file = fopen(path, "w");
 	int rc = 0;
 
@@ -213,4 +228,45 @@ int stats_write_json(struct vd_vm *vm, struct vd_balloon *balloon, enum vd_vm_ex
 	}
 	json_object_put(root);
 	return rc ? vd_error_set(error, rc, "cannot write %s: %s", path, strerror(-rc)) : 0;
+}
+
+int stats_write_json(struct vd_vm *vm, struct vd_balloon *balloon, enum vd_vm_exit exit,
+		     const char *path, struct vd_error *error)
+{
+	return stats_write(build(vm, balloon, exit), path, error);
+}
+
+/* ---- of a server ---- */
+
+struct json_object *stats_server(const struct vd_user_server_stats *s, struct json_object **devices)
+{
+	struct json_object *root = json_object_new_object(), *o = child(root, "server");
+
+	add(o, "clients", s->clients);
+	add(o, "accepted", s->accepted);
+	add(o, "refused", s->refused);
+	add(o, "cut_off", s->cut_off);
+	add(o, "messages", s->messages);
+	add(o, "errors", s->errors);
+	add(o, "dma_reads", s->dma_reads);
+	add(o, "dma_writes", s->dma_writes);
+	add(o, "dma_failed", s->dma_failed);
+	add(root, "peak_rss_bytes", peak_rss());
+	*devices = json_object_new_array();
+	json_object_object_add(root, "devices", *devices);
+	return root;
+}
+
+void stats_add_served(struct json_object *devices, const char *socket, struct vd_device *device,
+		      struct vd_dma_space *space)
+{
+	struct json_object *o = device ? describe(device) : json_object_new_object();
+	struct vd_dma_stats dma;
+
+	json_object_object_add(o, "socket", json_object_new_string(socket));
+	if (space) {
+		vd_dma_stats(space, &dma);
+		add_dma(o, &dma);
+	}
+	json_object_array_add(devices, o);
 }

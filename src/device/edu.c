@@ -138,8 +138,8 @@ int vd_edu_create(const struct vd_edu_config *config, struct vd_device **device,
 	rc = vd_pci_function_create(&(struct vd_pci_function_config){
 		.env = config->env, .host = config->host, .space = config->space, .name = "edu",
 		.identity = {.vendor = 0x1234, .device = 0x11e8, .class_code = 0xff0000},
-		.bars = {[0] = {.size = 1 << 20}}, .intx = true, .ops = &ops, .context = edu,
-		.state = &edu->state, .state_size = sizeof(edu->state),
+		.bars = {[0] = {.size = 1 << 20}}, .intx = true, .msi_vectors = 1, .ops = &ops,
+		.context = edu, .state = &edu->state, .state_size = sizeof(edu->state),
 	}, &edu->device, error);
 	if (rc)
 		edu_release(edu);

@@ -189,6 +189,15 @@ static void function_work(void *context)
 		fn->ops->work(fn->context);
 }
 
+static void function_counters(void *context,
+			      void (*report)(void *to, const char *name, uint64_t value), void *to)
+{
+	struct function *fn = context;
+
+	if (fn->ops->counters)
+		fn->ops->counters(fn->context, report, to);
+}
+
 static void function_release(void *context)
 {
 	struct function *fn = context;
@@ -208,6 +217,7 @@ static const struct vd_device_ops function_ops = {
 	.load = function_load,
 	.poll = function_poll,
 	.work = function_work,
+	.counters = function_counters,
 	.release = function_release,
 };
 
@@ -386,6 +396,7 @@ static int create_device(const struct vd_pci_function_config *config, struct fun
 		.context = fn,
 		.regions = regions,
 		.irqs = irqs,
+		.yields = config->yields,
 	};
 
 	describe_regions(config, regions);

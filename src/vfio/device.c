@@ -388,3 +388,12 @@ void vd_device_stats(const struct vd_device *device, struct vd_device_stats *sta
 	stats->interrupts = atomic_load_explicit(&device->interrupts, memory_order_relaxed);
 	stats->resets = atomic_load_explicit(&device->resets, memory_order_relaxed);
 }
+
+void vd_device_counters(struct vd_device *device,
+			void (*report)(void *to, const char *name, uint64_t value), void *to)
+{
+	vd_device_lock(device);
+	if (device->ops->counters)
+		device->ops->counters(device->context, report, to);
+	vd_device_unlock(device);
+}

@@ -64,6 +64,7 @@ static void a_factorial_interrupts_on_request(void **state)
 	assert_int_equal(edu_get(rig.device, 0x20, 4), 0x80);
 	edu_put(rig.device, 8, 4, 5);
 	assert_true(rig.level);
+	assert_int_equal(rig.messages, 1);
 	assert_int_equal(edu_get(rig.device, 0x24, 4), 1);
 	edu_put(rig.device, 0x64, 4, 1);
 	assert_false(rig.level);

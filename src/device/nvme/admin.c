@@ -27,6 +27,11 @@ static bool exists(const struct nvme_controller *nvme, uint32_t id, bool complet
 	return id <= nvme->queue_limit && (completion ? nvme->cqs[id].valid : nvme->sqs[id].valid);
 }
 
+static uint64_t queue_size(const struct nvme_command *command)
+{
+	return (command->cdw10 >> 16) + 1;
+}
+
 static uint16_t create_cq(struct nvme_controller *nvme, const struct nvme_command *command)
 {
 	uint32_t id = command->cdw10 & 0xffff, vector = command->cdw11 >> 16;
@@ -39,12 +44,14 @@ static uint16_t create_cq(struct nvme_controller *nvme, const struct nvme_comman
 		return NVME_INVALID_QUEUE_SIZE;
 	if (vector > nvme->queue_limit)
 		return NVME_INVALID_VECTOR;
+	if (nvme_cmb_meets(nvme, command->prp1, queue_size(command) << NVME_CQE_SHIFT))
+		return NVME_INVALID_CMB_USE;
 	nvme->cqs[id] = (struct nvme_cq){
 		.valid = true,
 		.phase = true,
 		.interrupts = command->cdw11 & INTERRUPTS,
 		.vector = (uint16_t)vector,
-		.size = (command->cdw10 >> 16) + 1,
+		.size = (uint32_t)queue_size(command),
 		.base = command->prp1,
 	};
 	nvme_shadow_init(nvme, nvme_cq_doorbell(id), 0);
@@ -64,10 +71,12 @@ static uint16_t create_sq(struct nvme_controller *nvme, const struct nvme_comman
 		return NVME_INVALID_QUEUE_ID;
 	if (!exists(nvme, cqid, true))
 		return NVME_CQ_INVALID;
+	if (!nvme_cmb_can_hold(nvme, command->prp1, queue_size(command) << NVME_SQE_SHIFT))
+		return NVME_INVALID_CMB_USE;
 	nvme->sqs[id] = (struct nvme_sq){
 		.valid = true,
 		.cqid = (uint16_t)cqid,
-		.size = (command->cdw10 >> 16) + 1,
+		.size = (uint32_t)queue_size(command),
 		.base = command->prp1,
 	};
 	nvme->cqs[cqid].users++;

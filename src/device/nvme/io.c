@@ -24,10 +24,11 @@ static struct nvme_request *request_of(struct vd_image_request *image)
 	return (struct nvme_request *)((char *)image - offsetof(struct nvme_request, image));
 }
 
+/* What memory that is reached by messages did not take was not transferred. */
 static void unpin(struct nvme_request *request)
 {
-	if (request->pinned)
-		vd_dma_unpin(&request->pin);
+	if (request->pinned && vd_dma_unpin(&request->pin) && !request->image.result)
+		request->image.result = -EFAULT;
 	request->pinned = false;
 }
 
@@ -142,11 +143,16 @@ static uint16_t pin(struct nvme_controller *nvme, struct nvme_request *request,
 	unsigned ranges, segments = NVME_PAGES_MAX;
 	uint16_t status = nvme_prp_ranges(nvme, command->prp1, command->prp2, length,
 					  request->ranges, &ranges);
+	int rc;
 
 	if (status)
 		return status;
-	if (vd_dma_pin(nvme->space, request->ranges, ranges, access, &nvme->owner, &request->pin,
-		       request->segments, &segments))
+	rc = vd_dma_pin(nvme->space, request->ranges, ranges, access, &nvme->owner, &request->pin,
+			request->segments, &segments);
+	/* For want of buffers: a host tries again. */
+	if (rc == -ENOBUFS || rc == -ENOMEM)
+		return NVME_INTERNAL_ERROR;
+	if (rc)
 		return NVME_DATA_TRANSFER_ERROR;
 	request->pinned = true;
 	request->image.vector = (struct iovec *)request->segments;

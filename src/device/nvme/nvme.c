@@ -10,9 +10,10 @@ static void nvme_reset(void *context, enum vd_reset_kind kind)
 	struct nvme_controller *nvme = context;
 
 	(void)kind;
+	nvme_forget_notes(nvme);
 	nvme_disable(nvme);
 	nvme->cc = nvme->csts = nvme->aqa = nvme->intm = 0;
-	nvme->asq = nvme->acq = 0;
+	nvme->asq = nvme->acq = nvme->cmbmsc = 0;
 }
 
 static int nvme_quiesce(void *context)
@@ -20,6 +21,7 @@ static int nvme_quiesce(void *context)
 	struct nvme_controller *nvme = context;
 
 	nvme->quiesced = true;
+	nvme_follow_notes(nvme);
 	nvme_io_drain(nvme, &nvme->under_way);
 	nvme_raise(nvme);
 	nvme_io_poll_state(nvme);
@@ -36,18 +38,53 @@ static void nvme_resume(void *context)
 
 static void nvme_poll(void *context)
 {
-	nvme_io_reap(context);
+	struct nvme_controller *nvme = context;
+
+	if (nvme_enter(nvme)) {
+		nvme_io_reap(nvme);
+		nvme_leave(nvme);
+		return;
+	}
+	/* Nobody need look here before that one is through. */
+	nvme->poll_again = true;
+	nvme->busy = false;
+	vd_device_set_busy(nvme->device, false, -1);
+}
+
+void nvme_bus_master_changed(struct nvme_controller *nvme)
+{
+	if (nvme->bus_master)
+		nvme_process(nvme);
+	else
+		nvme_io_drain(nvme, &nvme->under_way);
 }
 
 static void nvme_bus_master(void *context, bool on)
 {
 	struct nvme_controller *nvme = context;
 
+	/* Who is inside looks at it before each command. */
 	nvme->bus_master = on;
-	if (on)
-		nvme_process(nvme);
-	else
-		nvme_io_drain(nvme, &nvme->under_way);
+	if (!nvme_enter(nvme)) {
+		nvme_note_bus_master(nvme);
+		return;
+	}
+	nvme_bus_master_changed(nvme);
+	nvme_leave(nvme);
+}
+
+static void nvme_counters(void *context,
+			  void (*report)(void *to, const char *name, uint64_t value), void *to)
+{
+	const struct nvme_controller *nvme = context;
+
+	report(to, "commands", nvme->fetched);
+	report(to, "commands_in_cmb", nvme->fetched_cmb);
+	report(to, "reads", nvme->counters.reads);
+	report(to, "writes", nvme->counters.writes);
+	report(to, "sectors_read", nvme->counters.sectors_read);
+	report(to, "sectors_written", nvme->counters.sectors_written);
+	report(to, "media_errors", nvme->counters.media_errors);
 }
 
 static void nvme_release(void *context)
@@ -72,6 +109,7 @@ static const struct vd_device_ops nvme_ops = {
 	.save = nvme_save,
 	.load = nvme_load,
 	.poll = nvme_poll,
+	.counters = nvme_counters,
 	.release = nvme_release,
 };
 
@@ -84,6 +122,9 @@ static int check_config(const struct vd_nvme_config *config, struct vd_error *er
 	if (config->queues > NVME_QUEUES_MAX)
 		return vd_error_set(error, -EINVAL, "an NVMe device has 1 to %u queues, not %u",
 				    NVME_QUEUES_MAX, config->queues);
+	if (config->cmb % NVME_CMB_UNIT || config->cmb > NVME_CMB_MAX)
+		return vd_error_set(error, -EINVAL, "cmb is a multiple of 2M, at most 1G, not %llu",
+				    (unsigned long long)config->cmb);
 	if (strlen(serial) > 20)
 		return vd_error_set(error, -EINVAL, "serial '%s' is longer than 20 characters",
 				    serial);
@@ -139,8 +180,10 @@ static int create_function(struct nvme_controller *nvme, const struct vd_nvme_co
 		.ops = &nvme_ops,
 		.context = nvme,
 		.bus_master = nvme_bus_master,
+		.yields = true,
 	};
 
+	nvme_cmb_bar(nvme, &function.bars[NVME_CMB_BAR]);
 	return vd_pci_function_create(&function, &nvme->device, error);
 }
 
@@ -173,6 +216,7 @@ int vd_nvme_create(const struct vd_nvme_config *config, struct vd_device **devic
 		return vd_error_set(error, -ENOMEM, "no memory for an NVMe device");
 	nvme->env = env;
 	nvme->space = config->space;
+	nvme->cmb_size = config->cmb;
 	nvme->queue_limit = config->queues ? config->queues : NVME_QUEUES_DEFAULT;
 	rc = open_image(nvme, config, error);
 	if (rc)

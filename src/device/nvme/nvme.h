@@ -26,6 +26,11 @@
 #define NVME_ERRORS_MAX 16u
 #define NVME_TEMPERATURE 310u /* kelvin */
 #define NVME_RAISE_WORDS (NVME_QUEUES_MAX / 64 + 1)
+#define NVME_DOORBELLS (2 * (NVME_QUEUES_MAX + 1) + 1) /* the last one: of no queue */
+#define NVME_DOORBELL_WORDS (NVME_DOORBELLS / 64 + 1)
+#define NVME_CMB_BAR 2u
+#define NVME_CMB_UNIT (2u << 20)
+#define NVME_CMB_MAX (1ull << 30)
 
 struct nvme_controller;
 
@@ -88,6 +93,21 @@ struct nvme_event {
 };
 
 /**
+ * struct nvme_notes - what came in while an operation waited for memory (enter.c)
+ * @any: there are some
+ * @disable: CC.EN was cleared; the doorbells are those since
+ * @write_cc, @cc: CC was written
+ * @bus_master: it was changed
+ * @rung: doorbells that were written, and with what
+ */
+struct nvme_notes {
+	bool any, disable, write_cc, bus_master;
+	uint32_t cc;
+	uint64_t rung[NVME_DOORBELL_WORDS];
+	uint32_t doorbells[NVME_DOORBELLS];
+};
+
+/**
  * struct nvme_counters - SMART log (figure 196), since creation
  */
 struct nvme_counters {
@@ -100,7 +120,12 @@ struct nvme_counters {
 /**
  * struct nvme_controller - all state
  * @cc, @csts, @aqa, @asq, @acq, @intm: registers
+ * @cmbmsc, @cmb_size: controller memory buffer; the size is 0 if there is none
  * @page_shift: memory page size (CC.MPS), valid while ready
+ * @inside: an operation is under way, and may be waiting for memory
+ * @stopping: it shall begin nothing more: the controller is about to be disabled
+ * @notes: for it
+ * @poll_again: somebody wanted to poll meanwhile
  * @shadow, @event_index: doorbell buffer (5.7), 0 if not configured
  * @stuck: commands wait for a request structure or for their turn: look at the queues again when
  *	polled
@@ -109,6 +134,7 @@ struct nvme_counters {
  * @wake: eventfd, readable while @stuck or when another thread has reaped; then @woken
  * @raise: completion queues with entries posted since their last interrupt
  * @poll_fd: epoll over @wake and the image's descriptor
+ * @fetched, @fetched_cmb: commands, and those of them that were in the controller memory buffer
  */
 struct nvme_controller {
 	const struct vd_env *env;
@@ -119,12 +145,16 @@ struct nvme_controller {
 
 	uint32_t cc, csts, aqa, intm;
 	uint64_t asq, acq;
+	uint64_t cmbmsc, cmb_size;
 	unsigned page_shift;
 	unsigned queue_limit, queues_granted;
 	bool bus_master;
 	bool quiesced;
 	bool stuck;
 	bool busy;
+	bool inside;
+	bool stopping;
+	bool poll_again;
 	uint32_t async_event_count;
 	uint16_t async_event_cids[NVME_EVENTS_MAX];
 	struct nvme_event events[NVME_EVENT_TYPES];
@@ -144,13 +174,15 @@ struct nvme_controller {
 	_Atomic bool woken;
 	int wake, poll_fd;
 	uint64_t raise[NVME_RAISE_WORDS];
+	uint64_t fetched, fetched_cmb;
 	char serial[21];
 	uint64_t eui64;
+	struct nvme_notes notes;
 };
 
 static inline bool nvme_ready(const struct nvme_controller *nvme)
 {
-	return (nvme->csts & (NVME_CSTS_RDY | NVME_CSTS_CFS)) == NVME_CSTS_RDY;
+	return (nvme->csts & (NVME_CSTS_RDY | NVME_CSTS_CFS)) == NVME_CSTS_RDY && !nvme->stopping;
 }
 
 /* registers.c */
@@ -160,7 +192,49 @@ int nvme_write(void *context, unsigned region, uint64_t offset, const void *data
  * nvme_disable() - finish what is under way and forget queues and features; CSTS is the caller's
  */
 void nvme_disable(struct nvme_controller *nvme);
-uint64_t nvme_capabilities(void);
+/** nvme_write_cc() - 3.1.5: enable, disable, shut down */
+void nvme_write_cc(struct nvme_controller *nvme, uint32_t value);
+uint64_t nvme_capabilities(const struct nvme_controller *nvme);
+
+/* nvme.c */
+/** nvme_bus_master_changed() - @bus_master did: go on, or finish what is under way */
+void nvme_bus_master_changed(struct nvme_controller *nvme);
+
+/* enter.c: operations while another one waits for memory */
+/** nvme_enter() - Return: whether none is under way; then nvme_leave() comes after it. */
+bool nvme_enter(struct nvme_controller *nvme);
+/** nvme_leave() - do what was noted meanwhile */
+void nvme_leave(struct nvme_controller *nvme);
+/**
+ * nvme_note() - a register is written while an operation is under way. Return: whether it was
+ * noted; else it can be written at once.
+ */
+bool nvme_note(struct nvme_controller *nvme, uint64_t offset, uint32_t value);
+/** nvme_note_bus_master() - nvme_bus_master_changed() is to be called */
+void nvme_note_bus_master(struct nvme_controller *nvme);
+void nvme_forget_notes(struct nvme_controller *nvme);
+/** nvme_follow_notes() - with nobody inside: nothing is left over */
+void nvme_follow_notes(struct nvme_controller *nvme);
+
+/* cmb.c: the controller memory buffer (4.7) */
+/** nvme_cmb_bar() - describe its BAR, if there is one */
+void nvme_cmb_bar(const struct nvme_controller *nvme, struct vd_pci_bar *bar);
+/** nvme_cmb_location(), nvme_cmb_size() - CMBLOC and CMBSZ */
+uint32_t nvme_cmb_location(const struct nvme_controller *nvme);
+uint32_t nvme_cmb_size(const struct nvme_controller *nvme);
+/** nvme_cmb_control() - CMBMSC is written */
+void nvme_cmb_control(struct nvme_controller *nvme, uint64_t value);
+/** nvme_cmb_invalid() - CMBSTS.CBAI */
+bool nvme_cmb_invalid(const struct nvme_controller *nvme);
+/** nvme_cmb_at() - Return: whether an address is in the buffer, and where */
+bool nvme_cmb_at(const struct nvme_controller *nvme, uint64_t address, uint64_t *offset);
+/** nvme_cmb_meets(), nvme_cmb_holds() - whether the buffer has some, or all, of the bytes */
+bool nvme_cmb_meets(const struct nvme_controller *nvme, uint64_t address, uint64_t length);
+bool nvme_cmb_holds(const struct nvme_controller *nvme, uint64_t address, uint64_t length);
+/** nvme_cmb_can_hold() - a queue that is all there or not there at all */
+bool nvme_cmb_can_hold(const struct nvme_controller *nvme, uint64_t address, uint64_t length);
+/** nvme_cmb_read() - copy from the buffer. Return: 0, -EFAULT it ends before. */
+int nvme_cmb_read(struct nvme_controller *nvme, uint64_t offset, void *buffer, size_t length);
 
 /* queue.c */
 void nvme_doorbell(struct nvme_controller *nvme, uint64_t offset, uint32_t value);

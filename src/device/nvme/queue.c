@@ -143,11 +143,16 @@ static void run_command(struct nvme_controller *nvme, uint16_t sqid,
 static bool fetch(struct nvme_controller *nvme, struct nvme_sq *sq, struct nvme_command *command)
 {
 	vd_iova entry = {sq->base + ((uint64_t)sq->head << NVME_SQE_SHIFT)};
+	uint64_t offset;
+	bool cmb = nvme->cmbmsc && nvme_cmb_at(nvme, entry.value, &offset);
 
-	if (vd_dma_read(nvme->space, entry, command, sizeof(*command))) {
+	if (cmb ? nvme_cmb_read(nvme, offset, command, sizeof(*command))
+		: vd_dma_read(nvme->space, entry, command, sizeof(*command))) {
 		nvme_fatal(nvme);
 		return false;
 	}
+	nvme->fetched++;
+	nvme->fetched_cmb += cmb;
 	sq->head = sq->head + 1 == sq->size ? 0 : sq->head + 1;
 	return true;
 }

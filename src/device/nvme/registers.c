@@ -4,26 +4,26 @@
 
 #include "device/nvme/nvme.h"
 
-uint64_t nvme_capabilities(void)
+uint64_t nvme_capabilities(const struct nvme_controller *nvme)
 {
 	return (NVME_ENTRIES_MAX - 1) | NVME_CAP_CQR | NVME_CAP_TO(20) | NVME_CAP_CSS_NVM |
-	       NVME_CAP_MPSMAX(NVME_PAGE_SHIFT_MAX);
+	       NVME_CAP_MPSMAX(NVME_PAGE_SHIFT_MAX) | (nvme->cmb_size ? NVME_CAP_CMBS : 0);
 }
 
 static uint32_t read32(const struct nvme_controller *nvme, uint64_t offset)
 {
 	switch (offset) {
 	case NVME_CAP:
-		return (uint32_t)nvme_capabilities();
+		return (uint32_t)nvme_capabilities(nvme);
 	case NVME_CAP + 4:
-		return (uint32_t)(nvme_capabilities() >> 32);
+		return (uint32_t)(nvme_capabilities(nvme) >> 32);
 	case NVME_VS:
 		return 0x00010400;
 	case NVME_INTMS:
 	case NVME_INTMC:
 		return nvme->intm;
 	case NVME_CC:
-		return nvme->cc;
+		return nvme->notes.write_cc ? nvme->notes.cc : nvme->cc;
 	case NVME_CSTS:
 		return nvme->csts;
 	case NVME_AQA:
@@ -36,6 +36,16 @@ static uint32_t read32(const struct nvme_controller *nvme, uint64_t offset)
 		return (uint32_t)nvme->acq;
 	case NVME_ACQ + 4:
 		return (uint32_t)(nvme->acq >> 32);
+	case NVME_CMBLOC:
+		return nvme_cmb_location(nvme);
+	case NVME_CMBSZ:
+		return nvme_cmb_size(nvme);
+	case NVME_CMBMSC:
+		return (uint32_t)nvme->cmbmsc;
+	case NVME_CMBMSC + 4:
+		return (uint32_t)(nvme->cmbmsc >> 32);
+	case NVME_CMBSTS:
+		return nvme_cmb_invalid(nvme) ? NVME_CMBSTS_CBAI : 0;
 	default:
 		return 0;
 	}
@@ -46,7 +56,10 @@ int nvme_read(void *context, unsigned region, uint64_t offset, void *data, size_
 	const struct nvme_controller *nvme = context;
 	uint8_t *bytes = data;
 
-	(void)region;
+	if (region != VD_REGION_BAR0) {
+		memset(data, 0, length);
+		return 0;
+	}
 	for (size_t i = 0; i < length; i++, offset++) {
 		uint32_t word = offset < NVME_REGISTERS_END ? read32(nvme, offset & ~3ull) : 0;
 
@@ -72,11 +85,13 @@ void nvme_disable(struct nvme_controller *nvme)
 static bool queues_make_sense(const struct nvme_controller *nvme, uint32_t cc)
 {
 	uint64_t page = 1ull << (12 + NVME_CC_MPS(cc));
+	uint64_t sq_size = (nvme->aqa & 0xfff) + 1, cq_size = (nvme->aqa >> 16 & 0xfff) + 1;
 
 	return NVME_CC_CSS(cc) == 0 && NVME_CC_AMS(cc) == 0 &&
 	       12 + NVME_CC_MPS(cc) <= NVME_PAGE_SHIFT_MAX &&
-	       ((nvme->asq | nvme->acq) & (page - 1)) == 0 && (nvme->aqa & 0xfff) != 0 &&
-	       (nvme->aqa >> 16 & 0xfff) != 0;
+	       ((nvme->asq | nvme->acq) & (page - 1)) == 0 && sq_size > 1 && cq_size > 1 &&
+	       nvme_cmb_can_hold(nvme, nvme->asq, sq_size << NVME_SQE_SHIFT) &&
+	       !nvme_cmb_meets(nvme, nvme->acq, cq_size << NVME_CQE_SHIFT);
 }
 
 /* 7.6.1; what cannot work is a fatal status and not a ready controller. */
@@ -111,7 +126,7 @@ static void shut_down(struct nvme_controller *nvme)
 	nvme->csts |= NVME_CSTS_SHST_DONE;
 }
 
-static void write_cc(struct nvme_controller *nvme, uint32_t value)
+void nvme_write_cc(struct nvme_controller *nvme, uint32_t value)
 {
 	uint32_t old = nvme->cc;
 
@@ -136,9 +151,10 @@ static void replace_half(uint64_t *reg, unsigned half, uint32_t value, uint64_t 
 	*reg = ((*reg & ~(0xffffffffull << shift)) | (uint64_t)value << shift) & mask;
 }
 
-static void write32(struct nvme_controller *nvme, uint64_t offset, uint32_t value)
+static void write_register(struct nvme_controller *nvme, uint64_t offset, uint32_t value)
 {
 	bool enabled = nvme->cc & NVME_CC_EN;
+	uint64_t cmbmsc;
 
 	if (offset >= NVME_REGISTERS_END) {
 		nvme_doorbell(nvme, offset - NVME_REGISTERS_END, value);
@@ -152,7 +168,7 @@ static void write32(struct nvme_controller *nvme, uint64_t offset, uint32_t valu
 		nvme->intm &= ~value;
 		break;
 	case NVME_CC:
-		write_cc(nvme, value);
+		nvme_write_cc(nvme, value);
 		break;
 	case NVME_AQA:
 		if (!enabled)
@@ -168,7 +184,26 @@ static void write32(struct nvme_controller *nvme, uint64_t offset, uint32_t valu
 		if (!enabled)
 			replace_half(&nvme->acq, offset & 4, value, ~0xfffull);
 		break;
+	case NVME_CMBMSC:
+	case NVME_CMBMSC + 4:
+		cmbmsc = nvme->cmbmsc;
+		replace_half(&cmbmsc, offset & 4, value, UINT64_MAX);
+		nvme_cmb_control(nvme, cmbmsc);
+		break;
 	}
+}
+
+static void write32(struct nvme_controller *nvme, uint64_t offset, uint32_t value)
+{
+	bool entered;
+
+	if (nvme_note(nvme, offset, value))
+		return;
+	/* What is not noted, with somebody inside, does not wait for memory. */
+	entered = nvme_enter(nvme);
+	write_register(nvme, offset, value);
+	if (entered)
+		nvme_leave(nvme);
 }
 
 int nvme_write(void *context, unsigned region, uint64_t offset, const void *data, size_t length)
@@ -176,9 +211,9 @@ int nvme_write(void *context, unsigned region, uint64_t offset, const void *data
 	struct nvme_controller *nvme = context;
 	uint32_t words[2];
 
-	(void)region;
 	/* 3.1: other sizes and alignments are not allowed; they do nothing. */
-	if (offset % 4 != 0 || (length != 4 && length != 8) || offset >= NVME_MSIX_OFFSET)
+	if (region != VD_REGION_BAR0 || offset % 4 != 0 || (length != 4 && length != 8) ||
+	    offset >= NVME_MSIX_OFFSET)
 		return 0;
 	memcpy(words, data, length);
 	write32(nvme, offset, words[0]);

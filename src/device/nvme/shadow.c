@@ -8,9 +8,10 @@
 
 /*
  * Enters the guard; on success the caller uses the word and leaves it (after a store: by
- * leave_dirty()).
+ * leave_dirty()). Return: 0; -EFAULT; -EOPNOTSUPP the word is reached by messages, which keep the
+ * order.
  */
-static uint32_t *enter(struct nvme_controller *nvme, uint64_t iova, unsigned access)
+static int enter(struct nvme_controller *nvme, uint64_t iova, unsigned access, uint32_t **word)
 {
 	for (;;) {
 		void *pointer;
@@ -20,11 +21,13 @@ static uint32_t *enter(struct nvme_controller *nvme, uint64_t iova, unsigned acc
 		vd_dma_guard_enter(nvme->space);
 		rc = vd_dma_translate(nvme->space, (vd_iova){iova}, access, &pointer, &run);
 		/* Words and translations are aligned, so that one word is one run. */
-		if (rc == 0 && run >= sizeof(uint32_t))
-			return pointer;
+		if (rc == 0 && run >= sizeof(uint32_t)) {
+			*word = pointer;
+			return 0;
+		}
 		vd_dma_guard_leave(nvme->space);
 		if (rc != -EAGAIN)
-			return NULL;
+			return rc == -EOPNOTSUPP ? rc : -EFAULT;
 		vd_dma_wait(nvme->space, (vd_iova){iova}, sizeof(uint32_t));
 	}
 }
@@ -44,20 +47,27 @@ int nvme_post(struct nvme_controller *nvme, uint64_t iova, const struct nvme_com
 
 	if (rc)
 		return rc;
-	last = enter(nvme, iova + 3 * sizeof(uint32_t), VD_WRITE);
-	if (!last)
-		return -EFAULT;
+	iova += 3 * sizeof(uint32_t);
+	rc = enter(nvme, iova, VD_WRITE, &last);
+	if (rc == -EOPNOTSUPP)
+		return vd_dma_write(nvme->space, (vd_iova){iova}, &words[3], sizeof(uint32_t));
+	if (rc)
+		return rc;
 	/* Release: pairs with the driver's acquire of the phase bit. */
 	__atomic_store_n(last, words[3], __ATOMIC_RELEASE);
-	leave_dirty(nvme, iova + 3 * sizeof(uint32_t));
+	leave_dirty(nvme, iova);
 	return 0;
 }
 
 bool nvme_shadow_read(struct nvme_controller *nvme, unsigned index, uint32_t *value)
 {
-	uint32_t *word = enter(nvme, nvme->shadow + 4 * index, VD_READ);
+	uint64_t iova = nvme->shadow + 4 * index;
+	uint32_t *word;
+	int rc = enter(nvme, iova, VD_READ, &word);
 
-	if (!word) {
+	if (rc == -EOPNOTSUPP && !vd_dma_read(nvme->space, (vd_iova){iova}, value, sizeof(*value)))
+		return true;
+	if (rc) {
 		nvme_fatal(nvme);
 		return false;
 	}
@@ -70,15 +80,19 @@ bool nvme_shadow_read(struct nvme_controller *nvme, unsigned index, uint32_t *va
 bool nvme_shadow_arm(struct nvme_controller *nvme, unsigned index, uint32_t seen)
 {
 	uint64_t iova = nvme->event_index + 4 * index;
-	uint32_t *word = enter(nvme, iova, VD_WRITE);
-	uint32_t now;
+	uint32_t *word, now;
+	int rc = enter(nvme, iova, VD_WRITE, &word);
 
-	if (!word) {
+	if (rc == -EOPNOTSUPP) {
+		rc = vd_dma_write(nvme->space, (vd_iova){iova}, &seen, sizeof(seen));
+	} else if (!rc) {
+		__atomic_store_n(word, seen, __ATOMIC_SEQ_CST);
+		leave_dirty(nvme, iova);
+	}
+	if (rc) {
 		nvme_fatal(nvme);
 		return true;
 	}
-	__atomic_store_n(word, seen, __ATOMIC_SEQ_CST);
-	leave_dirty(nvme, iova);
 	return !nvme_shadow_read(nvme, index, &now) || now == seen;
 }
 

@@ -22,12 +22,17 @@ enum nvme_register {
 	NVME_AQA = 0x24,
 	NVME_ASQ = 0x28,
 	NVME_ACQ = 0x30,
+	NVME_CMBLOC = 0x38,
+	NVME_CMBSZ = 0x3c,
+	NVME_CMBMSC = 0x50,
+	NVME_CMBSTS = 0x58,
 	NVME_REGISTERS_END = 0x1000,
 };
 
 #define NVME_CAP_CQR (1ull << 16)
 #define NVME_CAP_TO(half_seconds) ((uint64_t)(half_seconds) << 24)
 #define NVME_CAP_CSS_NVM (1ull << 37)
+#define NVME_CAP_CMBS (1ull << 57)
 #define NVME_CAP_MPSMAX(shift) ((uint64_t)((shift) - 12) << 52)
 
 #define NVME_CC_EN (1u << 0)
@@ -43,6 +48,12 @@ enum nvme_register {
 #define NVME_CSTS_CFS (1u << 1)
 #define NVME_CSTS_SHST_DONE (2u << 2)
 #define NVME_CSTS_SHST_MASK (3u << 2)
+
+#define NVME_CMBSZ_SQS 1u
+#define NVME_CMBMSC_CRE 1ull
+#define NVME_CMBMSC_CMSE 2ull
+#define NVME_CMBMSC_CBA (~0xfffull)
+#define NVME_CMBSTS_CBAI 1u
 
 /* 4.2 Submission queue entry */
 struct nvme_command {
@@ -85,6 +96,7 @@ enum nvme_status {
 	NVME_ABORT_REQUESTED = 0x07,
 	NVME_INVALID_NAMESPACE = 0x0b | NVME_DNR,
 	NVME_COMMAND_SEQUENCE_ERROR = 0x0c | NVME_DNR,
+	NVME_INVALID_CMB_USE = 0x12 | NVME_DNR,
 	NVME_INVALID_PRP_OFFSET = 0x13 | NVME_DNR,
 	NVME_WRITE_PROTECTED = 0x20 | NVME_DNR,
 	/* figure 128: generic, NVM command set */

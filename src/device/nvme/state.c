@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "device/nvme/nvme.h"
+#include "pci/flat.h"
 
-#define MAGIC 0x32656d766e6476ull /* "vdnvme2" */
+#define MAGIC 0x33656d766e6476ull /* "vdnvme3" */
 
 struct visitor {
 	struct vd_stream *stream;
@@ -78,6 +79,7 @@ static void visit(struct visitor *visitor, struct nvme_controller *nvme)
 	VISIT(visitor, nvme->intm);
 	VISIT(visitor, nvme->asq);
 	VISIT(visitor, nvme->acq);
+	VISIT(visitor, nvme->cmbmsc);
 	VISIT(visitor, nvme->page_shift);
 	VISIT(visitor, nvme->queues_granted);
 	VISIT(visitor, nvme->shadow);
@@ -97,22 +99,26 @@ static void visit(struct visitor *visitor, struct nvme_controller *nvme)
 	}
 }
 
-static void visit_header(struct visitor *visitor, uint64_t *magic, uint64_t *size, uint32_t *limit)
+/* What has to be the same on both sides. */
+struct header {
+	uint64_t magic, size, cmb_size, limit;
+};
+
+static struct header header_of(const struct nvme_controller *nvme)
 {
-	VISIT(visitor, *magic);
-	VISIT(visitor, *size);
-	VISIT(visitor, *limit);
+	return (struct header){MAGIC, vd_image_size(nvme->image), nvme->cmb_size,
+			       nvme->queue_limit};
 }
 
 int nvme_save(void *context, struct vd_stream *stream)
 {
 	struct nvme_controller *nvme = context;
 	struct visitor visitor = {stream, true};
-	uint64_t magic = MAGIC, size = vd_image_size(nvme->image);
-	uint32_t limit = nvme->queue_limit;
+	struct header header = header_of(nvme);
 
-	visit_header(&visitor, &magic, &size, &limit);
+	VISIT(&visitor, header);
 	visit(&visitor, nvme);
+	vd_pci_flat_save(nvme->device, NULL, 0, stream);
 	return stream->failed ? -ENOMEM : 0;
 }
 
@@ -165,6 +171,9 @@ static bool plausible(struct nvme_controller *nvme)
 	bool ready = nvme->csts & NVME_CSTS_RDY;
 	uint64_t page;
 
+	if (nvme->cmbmsc & ~(NVME_CMBMSC_CBA | NVME_CMBMSC_CMSE | NVME_CMBMSC_CRE) ||
+	    (nvme->cmbmsc && !nvme->cmb_size))
+		return false;
 	if (!serial_plausible(nvme) || nvme->async_event_count > NVME_EVENTS_MAX ||
 	    nvme->queues_granted == 0 || nvme->queues_granted > nvme->queue_limit)
 		return false;
@@ -202,27 +211,28 @@ int nvme_load(void *context, struct vd_stream *stream)
 {
 	struct nvme_controller *nvme = context, *scratch;
 	struct visitor visitor = {stream, false};
-	uint64_t magic = 0, size = 0;
-	uint32_t limit = 0;
+	struct header own = header_of(nvme), header;
 	size_t start;
 	bool good;
 
-	visit_header(&visitor, &magic, &size, &limit);
-	if (magic != MAGIC || size != vd_image_size(nvme->image) || limit != nvme->queue_limit)
+	VISIT(&visitor, header);
+	if (memcmp(&header, &own, sizeof(own)) != 0)
 		return -EINVAL;
 	scratch = vd_env_allocate(nvme->env, "nvme.load", sizeof(*scratch),
 				  _Alignof(struct nvme_controller));
 	if (!scratch)
 		return -ENOMEM;
 	scratch->queue_limit = nvme->queue_limit;
+	scratch->cmb_size = nvme->cmb_size;
 	start = stream->position;
 	visit(&visitor, scratch);
-	good = !stream->failed && plausible(scratch);
+	good = !stream->failed && plausible(scratch) &&
+	       stream->length - stream->position >= nvme->cmb_size;
 	nvme->env->release(nvme->env, scratch, sizeof(*scratch));
 	if (!good)
 		return -EINVAL;
 	stream->position = start;
 	visit(&visitor, nvme);
 	derive(nvme);
-	return 0;
+	return vd_pci_flat_load(nvme->device, NULL, 0, stream);
 }
