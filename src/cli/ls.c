@@ -11,11 +11,12 @@
 
 static void help(void)
 {
-	puts("usage: viaduct ls [OPTIONS] [BDF]\n\n"
+	puts("usage: viaduct ls [OPTIONS] [BDF | SOCKET]\n\n"
 	     "Shows PCI devices, and of each BAR what a guest has directly, what is trapped, and "
 	     "why.\nWithout an argument: the host's own devices, from sysfs, of which nothing but "
 	     "files is\nread. With an address on the bus, such as 00:03.0: that one, with its "
-	     "IOMMU group and\ncapabilities.\n\n"
+	     "IOMMU group and\ncapabilities. With a vfio-user server's socket: what it serves, "
+	     "to no other client\nmeanwhile.\n\n"
 	     "  --json            the same as one JSON object\n"
 	     "  --page-size SIZE  as with pages of SIZE: 4K, 16K, 64K; else the host's\n"
 	     "  --isolated        as on a platform that isolates interrupts: MSI-X tables may be\n"
@@ -67,10 +68,23 @@ static int parse(int argc, char **argv, struct ls_options *options)
 	return -1;
 }
 
+/* Also one that is not there: no address on the bus looks so. */
+static bool is_socket(const char *what)
+{
+	struct stat status;
+
+	if (!what)
+		return false;
+	return stat(what, &status) ? strchr(what, '/') && !strstr(what, "/sys/")
+				   : S_ISSOCK(status.st_mode);
+}
+
 int command_ls(int argc, char **argv)
 {
 	struct ls_options options = {.sysfs = "/sys", .page = (uint64_t)sysconf(_SC_PAGESIZE)};
 	int rc = parse(argc, argv, &options);
 
-	return rc >= 0 ? rc : ls_host(&options);
+	if (rc >= 0)
+		return rc;
+	return is_socket(options.what) ? ls_socket(&options) : ls_host(&options);
 }

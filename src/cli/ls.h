@@ -25,6 +25,8 @@ struct ls_options {
 
 /* ls_host.c: the host's own devices. Return: an exit code. */
 int ls_host(const struct ls_options *options);
+/* ls_socket.c: what a vfio-user server serves. Return: an exit code. */
+int ls_socket(const struct ls_options *options);
 
 /* ---- ls_show.c: lines and objects that all sides have in common ---- */
 

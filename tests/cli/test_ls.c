@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * `viaduct ls` of the host's own devices, in a tree that the test makes.
+ * `viaduct ls` of the host's own devices, in a tree that the test makes, and of one that it serves.
  *
  * usage: test_ls VIADUCT
  */
 #include "program.h"
 
 #include <json-c/json.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <viaduct/device.h>
+#include <viaduct/vfio_user.h>
 
 #include "../pci/sysfs_tree.h"
 
@@ -104,12 +110,68 @@ static void bad_command_lines(void **state)
 	EXPECT(USAGE, "one device at a time", "ls", "00:01.0", "00:02.0");
 }
 
+/* ---- a served device ---- */
+
+static void *run_server(void *server)
+{
+	vd_user_server_run(server);
+	return NULL;
+}
+
+static void served(void **state)
+{
+	static struct program program;
+	struct vd_host_config host_config = {.env = vd_env_hosted()};
+	struct vd_user_server_config server_config = {.env = vd_env_hosted()};
+	struct vd_dma_config dma_config = {.env = vd_env_hosted()};
+	struct vd_display_config display = {.env = vd_env_hosted()};
+	struct vd_user_export_config export = {.fd = -1};
+	struct vd_user_server *server;
+	struct vd_user_export *added;
+	struct json_object *o, *devices, *value;
+	struct vd_host *host;
+	pthread_t thread;
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof(path), "/tmp/viaduct-ls.%d", (int)getpid());
+	assert_int_equal(vd_host_create(&host_config, &host, NULL), 0);
+	server_config.host = dma_config.host = display.host = host;
+	assert_int_equal(vd_user_server_create(&server_config, &server, NULL), 0);
+	assert_int_equal(vd_dma_space_create(&dma_config, &export.space, NULL), 0);
+	assert_int_equal(vd_display_create(&display, &export.device, NULL), 0);
+	export.path = path;
+	assert_int_equal(vd_user_server_add(server, &export, &added, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, run_server, server), 0);
+	EXPECT(0, "[1234:1111] (rev 02)", "ls", path);
+	EXPECT(0, "server: vfio-user 0.1", "ls", path);
+	EXPECT(0, "MiB, direct", "ls", path);
+	EXPECT(0, "trapped: registers that the device emulates", "ls", path);
+	EXPECT(FAILED, "no vfio-user server at /tmp/nobody/here", "ls", "/tmp/nobody/here");
+	program_start(&program, (const char *const[]){"ls", "--json", path, NULL});
+	program_finish(&program);
+	assert_int_equal(program.code, 0);
+	o = json_tokener_parse(program.out);
+	assert_true(json_object_object_get_ex(o, "devices", &devices));
+	assert_true(json_object_object_get_ex(json_object_array_get_idx(devices, 0), "vendor",
+					      &value));
+	assert_int_equal(json_object_get_int(value), 0x1234);
+	json_object_put(o);
+	vd_user_server_stop(server);
+	pthread_join(thread, NULL);
+	vd_user_server_destroy(server);
+	vd_device_put(export.device);
+	vd_dma_space_destroy(export.space);
+	vd_host_destroy(host);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_of_them),
 		cmocka_unit_test(one_of_them),
 		cmocka_unit_test(as_json),
+		cmocka_unit_test(served),
 		cmocka_unit_test(the_machine_itself),
 		cmocka_unit_test(bad_command_lines),
 	};
