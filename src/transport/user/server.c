@@ -109,6 +109,13 @@ void vd_user_server_destroy(struct vd_user_server *server)
 		return;
 	while (server->exports)
 		vd_user_server_remove(server->exports);
+	/* What nobody has come to do any more. */
+	while (server->kicked) {
+		struct served *served = server->kicked;
+
+		server->kicked = served->next_kicked;
+		source_put(&served->source);
+	}
 	free_server(server);
 }
 

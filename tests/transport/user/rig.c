@@ -14,10 +14,19 @@
 
 static void probe_unpin(struct probe *probe)
 {
+	bool unpin;
+
+	/* Not with the lock held: to write back may take as long as the client. */
 	pthread_mutex_lock(&probe->pin_lock);
-	if (probe->pinned)
-		(void)vd_dma_unpin(&probe->pin);
+	unpin = probe->pinned;
 	probe->pinned = false;
+	probe->unpinning |= unpin;
+	pthread_mutex_unlock(&probe->pin_lock);
+	if (!unpin)
+		return;
+	(void)vd_dma_unpin(&probe->pin);
+	pthread_mutex_lock(&probe->pin_lock);
+	probe->unpinning = false;
 	pthread_mutex_unlock(&probe->pin_lock);
 }
 
@@ -51,14 +60,22 @@ static int probe_pin(struct probe *probe)
 {
 	struct vd_dma_segment segments[16];
 	unsigned count = 16;
+	bool busy;
 	int r;
 
 	probe_unpin(probe);
+	pthread_mutex_lock(&probe->pin_lock);
+	busy = probe->unpinning || probe->pinning;
+	probe->pinning |= !busy;
+	pthread_mutex_unlock(&probe->pin_lock);
+	if (busy)
+		return -EBUSY;
 	probe->range = (struct vd_dma_range){{probe->registers[PROBE_ADDRESS]},
 					     probe->registers[PROBE_LENGTH]};
 	r = vd_dma_pin(probe->space, &probe->range, 1, VD_READ | VD_WRITE, &probe->owner,
 		       &probe->pin, segments, &count);
 	pthread_mutex_lock(&probe->pin_lock);
+	probe->pinning = false;
 	probe->pinned = !r;
 	if (!r)
 		memset(segments[0].base, 0x77, segments[0].length);

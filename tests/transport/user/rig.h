@@ -43,7 +43,7 @@ struct probe {
 	struct vd_dma_range range;
 	struct vd_dma_pin pin;
 	pthread_mutex_t pin_lock;
-	bool pinned;
+	bool pinned, pinning, unpinning;
 	bool inside; /* a command is */
 	int event;   /* of a poll */
 	_Atomic unsigned resets, polls, unpin_requests;
