@@ -478,6 +478,7 @@ static void asks_nonsense(struct mock *mock, const struct user_header *asked,
 		{USER_DMA_WRITE, 16, MOCK_RAM, 64}, {USER_DMA_READ, 8, MOCK_RAM, 0},
 		{USER_DMA_WRITE, 16, UINT64_MAX, 1}, {USER_RESET, 0, 0, 0}, {99, 0, 0, 0},
 		{USER_DMA_READ, 16, UINT64_MAX - 4, 4096},
+		{USER_DMA_READ, 16, MOCK_RAM, CLIENT_TRANSFER_MAX + 4096},
 	};
 
 	if (asked->command != USER_REGION_READ)
@@ -502,12 +503,103 @@ static void asks_nonsense(struct mock *mock, const struct user_header *asked,
 
 static void test_nonsense(void **state)
 {
+	struct vd_slot_config slot;
+
 	(void)state;
 	rig_open(&rig);
+	/* More memory than one message can have. */
+	slot = ram_slot(&rig.f, MOCK_RAM + 64 * PAGE, 0, RAM_PAGES * PAGE);
+	slot.object = rig.f.other;
+	add_slot(&rig.f, &slot);
 	assert_int_equal(rig_start(&rig), 0);
 	rig.mock.lie = asks_nonsense;
 	assert_int_equal(rig_read(&rig, 0, MOCK_VALUE), 0);
 	assert_int_equal(atomic_load(&rig.logged), 0);
+	rig_close(&rig);
+}
+
+/* ---- states ---------------------------------------------------------------------------------- */
+
+LIE(state_larger, USER_MIGRATION_READ, put32(reply, 4, 1u << 30))
+LIE(state_smaller, USER_MIGRATION_READ, put32(reply, 4, 1))
+LIE(state_short, USER_MIGRATION_READ, reply->length = 4)
+LIE(state_empty, USER_MIGRATION_READ, reply->length = 0)
+LIE(feature_long, USER_FEATURE, reply->length += 8)
+LIE(feature_short, USER_FEATURE, reply->length = 4)
+LIE(state_refused, USER_FEATURE, reply->header.flags |= USER_ERROR; reply->header.error = EBUSY)
+
+/* Has more to say whenever it is asked. */
+static void state_endless(struct mock *mock, const struct user_header *asked,
+			  struct mock_reply *reply)
+{
+	struct user_migration_data head = {sizeof(head) + 4096, 4096};
+
+	(void)mock;
+	if (asked->command != USER_MIGRATION_READ)
+		return;
+	memcpy(reply->bytes, &head, sizeof(head));
+	reply->length = sizeof(head) + 4096;
+}
+
+static void test_lies_about_states(void **state)
+{
+	static const lie_fn kinds[] = {state_larger, state_smaller, state_short, state_empty,
+				       feature_long, feature_short, state_refused};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct vd_stream stream = {.env = rig.f.env};
+
+		rig_open(&rig);
+		stream.env = rig.f.env;
+		rig.mock.migration = VFIO_MIGRATION_STOP_COPY;
+		rig.mock.saved_length = 40;
+		assert_int_equal(rig_start(&rig), 0);
+		rig.mock.lie = kinds[i];
+		assert_int_not_equal(vd_device_save(rig.device, &stream), 0);
+		assert_true(stream.failed);
+		vd_stream_fini(&stream);
+		rig_close(&rig);
+	}
+	/* The end is what is shorter than was asked for. */
+	rig_open(&rig);
+	rig.mock.migration = VFIO_MIGRATION_STOP_COPY;
+	assert_int_equal(rig_start(&rig), 0);
+	rig.mock.lie = state_endless;
+	for (unsigned i = 0; i < 2; i++) {
+		struct vd_stream stream = {.env = rig.f.env};
+
+		assert_int_equal(vd_device_save(rig.device, &stream), 0);
+		vd_stream_fini(&stream);
+	}
+	rig_close(&rig);
+}
+
+/* A state that it does not take: it is reset. */
+LIE(load_refused, USER_MIGRATION_WRITE, reply->header.flags |= USER_ERROR)
+
+static void test_state_is_refused(void **state)
+{
+	struct vd_stream stream = {.env = NULL};
+
+	(void)state;
+	rig_open(&rig);
+	stream.env = rig.f.env;
+	rig.mock.migration = VFIO_MIGRATION_STOP_COPY;
+	rig.mock.saved_length = 40;
+	assert_int_equal(rig_start(&rig), 0);
+	assert_int_equal(vd_device_save(rig.device, &stream), 0);
+	rig.mock.lie = load_refused;
+	assert_int_equal(vd_device_load(rig.device, &stream, NULL), -EIO);
+	assert_int_equal(atomic_load(&rig.mock.commands[USER_RESET]), 2);
+	assert_int_equal(atomic_load(&rig.mock.state), VFIO_DEVICE_STATE_RUNNING);
+	assert_int_equal(rig_read(&rig, 0, MOCK_VALUE), 0);
+	/* Cut off. */
+	rig.mock.lie = NULL;
+	stream.length -= 4;
+	stream.position = 0;
+	assert_int_not_equal(vd_device_load(rig.device, &stream, NULL), 0);
+	vd_stream_fini(&stream);
 	rig_close(&rig);
 }
 
@@ -543,6 +635,8 @@ int main(void)
 		cmocka_unit_test(test_server_that_stops_reading),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_lies_about_states),
+		cmocka_unit_test(test_state_is_refused),
 		cmocka_unit_test(test_nobody_there),
 	};
 
