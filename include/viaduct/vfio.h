@@ -28,6 +28,8 @@
 #ifndef VIADUCT_VFIO_H
 #define VIADUCT_VFIO_H
 
+#include <sys/types.h>
+
 #include <viaduct/iommu.h>
 
 #ifdef __cplusplus
@@ -357,6 +359,8 @@ void vd_device_unmask_poll(struct vd_device *device);
 
 /**
  * vd_device_reset() - zap every mapping of its BARs in every mirror, reset, let accesses re-fault
+ *
+ * Ends a migration: the device then runs.
  * Return: 0; -errno of a mirror that could not let go (-EBUSY: another device's DMA into the BAR):
  *	nothing has changed.
  */
@@ -404,6 +408,80 @@ void vd_device_stats(const struct vd_device *device, struct vd_device_stats *sta
  */
 void vd_device_counters(struct vd_device *device,
 			void (*report)(void *to, const char *name, uint64_t value), void *to);
+/* ---- migration ------------------------------------------------------------------------------ */
+
+/**
+ * enum vd_migration_state - the numbers of enum vfio_device_mig_state
+ *
+ * In all but RUNNING and PRE_COPY the device is quiesced: it does no DMA, to peers or otherwise,
+ * and raises no interrupts. Its registers can be accessed, but whoever writes them while it is
+ * copied changes what is copied.
+ */
+enum vd_migration_state {
+	VD_MIGRATION_ERROR, VD_MIGRATION_STOP, VD_MIGRATION_RUNNING, VD_MIGRATION_STOP_COPY,
+	VD_MIGRATION_RESUMING, VD_MIGRATION_RUNNING_P2P, VD_MIGRATION_PRE_COPY,
+	VD_MIGRATION_PRE_COPY_P2P,
+};
+
+/**
+ * vd_device_migration_set() - go to a state, by the shortest way, as the kernel combines arcs
+ *
+ * A migration is one for all users of the device. Entering PRE_COPY, PRE_COPY_P2P, STOP_COPY or
+ * RESUMING from another state than these begins a session, whose data vd_device_migration_read()
+ * gives or vd_device_migration_write() takes; leaving them ends it, read or not. From RESUMING, the
+ * data must be complete by then. Sleeps as vd_device_quiesce(), vd_device_save() and
+ * vd_device_load() do; vd_device_reset() leads back to RUNNING from everywhere.
+ *
+ * Return: 0; with the reason in @error, in the state that was reached on the way (each step is done
+ *	or not): -EINVAL no such state, no way to it, or bad data; -EOPNOTSUPP the device has no
+ *	save and load; -ENOMEM; the device's error.
+ */
+int vd_device_migration_set(struct vd_device *device, unsigned state, struct vd_error *error);
+/** vd_device_migration_state() - enum vd_migration_state */
+unsigned vd_device_migration_state(struct vd_device *device);
+/**
+ * vd_device_migration_read() - the next bytes of the state, as many as there are
+ *
+ * In PRE_COPY all of it, as it was on entry; then, in STOP_COPY, what of it has changed since.
+ * Return: bytes; 0 at the end; -ENOMSG there are none now, but will be in STOP_COPY; -EINVAL no
+ *	state to read in.
+ */
+ssize_t vd_device_migration_read(struct vd_device *device, void *buffer, size_t length);
+/**
+ * vd_device_migration_write() - take bytes that another such device gave, in any pieces
+ * Return: @length; -EINVAL not RESUMING; -E2BIG more than such a device can have; -ENOMEM. On error
+ *	nothing was taken.
+ */
+ssize_t vd_device_migration_write(struct vd_device *device, const void *buffer, size_t length);
+/**
+ * vd_device_migration_precopy() - VFIO_MIG_GET_PRECOPY_INFO
+ * @initial: bytes that were there on entry and have not been read
+ * @dirty: 0: what changed is told in STOP_COPY only
+ * Return: 0; -EINVAL not in PRE_COPY or PRE_COPY_P2P.
+ */
+int vd_device_migration_precopy(struct vd_device *device, uint64_t *initial, uint64_t *dirty);
+/** vd_device_migration_size() - bytes that STOP_COPY will have to give, or has; likely no more */
+uint64_t vd_device_migration_size(struct vd_device *device);
+
+/**
+ * vd_device_feature() - VFIO_DEVICE_FEATURE, for every transport
+ * @flags: feature number and VFIO_DEVICE_FEATURE_GET, SET, PROBE
+ * @in, @in_length: what follows the flags in the request
+ * @out: what follows the flags in the reply; may be @in
+ * @out_length: room in (what argsz leaves), used out; 0 on error
+ *
+ * MIGRATION, MIG_DEVICE_STATE, MIG_DATA_SIZE and DMA_LOGGING_START, STOP, REPORT, in the structs of
+ * linux/vfio.h, except that nothing is a pointer: as in vfio-user, START's ranges follow num_ranges
+ * and its padding, and REPORT's bitmap follows page_size, in whole words of 64 bits. SET of
+ * MIG_DEVICE_STATE gives the state that was reached; data_fd is -1: who has descriptors to give
+ * knows from the state whether there is a session.
+ *
+ * Return: 0; -ENOTTY no such feature of this device; -EINVAL flags, a request or room that is too
+ *	short, values that make no sense, logging that is on already, or is not; -EOVERFLOW ranges
+ *	that wrap; -E2BIG too many; -ENOMEM; of vd_device_migration_set().
+ */
+int vd_device_feature(struct vd_device *device, uint32_t flags, const void *in, size_t in_length,
+		      void *out, size_t *out_length);
 
 /* ---- state streams: little-endian, length-checked; the first error sticks ------------------- */
 

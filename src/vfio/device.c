@@ -118,6 +118,7 @@ int vd_device_create(const struct vd_device_config *config, struct vd_device **o
 		return r;
 	}
 	env->lock_init(env, &device->lock);
+	device_migration_init(device);
 	device->space = config->space ? vd_dma_space_get(config->space) : NULL;
 	*out = device;
 	return 0;
@@ -175,6 +176,7 @@ void vd_device_put(struct vd_device *device)
 		device->ops->release(device->context);
 	vd_device_unlock(device);
 	device_irqs_fini(device);
+	device_migration_fini(device);
 	device_memory_put(device);
 	if (device->space)
 		vd_dma_space_put(device->space);
@@ -306,6 +308,8 @@ int vd_device_reset(struct vd_device *device, enum vd_reset_kind kind)
 	vd_device_lock(device);
 	device_work_open(device);
 	vd_device_unlock(device);
+	if (!r)
+		device_migration_reset(device);
 	return r;
 }
 

@@ -35,6 +35,17 @@ struct device_irqs {
 	uint64_t pending[VD_IRQ_VECTORS_MAX / 64];
 };
 
+/*
+ * struct device_migration - where the device is on its way to another host
+ * @lock: outside the device's
+ * @data: of the session: to be read, or what was written
+ */
+struct device_migration {
+	struct vd_lock lock;
+	unsigned state; /* enum vd_migration_state */
+	struct vd_stream data;
+};
+
 struct vd_device {
 	const struct vd_env *env;
 	const struct vd_device_ops *ops;
@@ -47,6 +58,7 @@ struct vd_device {
 	unsigned irqs[VD_IRQ_COUNT];
 	char name[32];
 	_Atomic uint32_t references;
+	struct device_migration migration;
 	_Atomic bool busy;
 	_Atomic int poll_fd;
 
@@ -144,6 +156,13 @@ bool device_irqs_parse(const struct vd_device *device, struct vd_stream *stream,
 void device_irqs_load(struct vd_device *device, const struct device_irq_state *state);
 /* device_irqs_used() - whether a client has this index set. Lock held. */
 bool device_irqs_used(const struct vd_device *device, unsigned index);
+
+/* ---- migration.c ---------------------------------------------------------------------------- */
+
+void device_migration_init(struct vd_device *device);
+void device_migration_fini(struct vd_device *device);
+/* device_migration_reset() - the device was reset: it runs. No lock held. */
+void device_migration_reset(struct vd_device *device);
 
 /* ---- work.c --------------------------------------------------------------------------------- */
 
