@@ -543,8 +543,17 @@ bool vd_mem_watched(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
  *
  * Outside of locks and read sections; sleeps. Nothing where nobody watches; the range may be
  * anything.
+ * Return: for vd_mem_watch_told(); never 0.
  */
-void vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
+uint64_t vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length);
+/**
+ * vd_mem_watch_told() - whether all who watch now were told by a call of vd_mem_watch_tell()
+ * @told: what it returned, or 0: nobody was
+ *
+ * For who finds a page watched, as for vd_mem_watched(): if not, a page may have become watched
+ * since, perhaps by another watcher, who is to be told before the store as well.
+ */
+bool vd_mem_watch_told(const struct vd_mem *mem, uint64_t told);
 /** vd_mem_watched_else() - vd_mem_watched(), by another than @watch: for a watcher that stores */
 bool vd_mem_watched_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length);
 /** vd_mem_watch_tell_else() - vd_mem_watch_tell(), all but @watch */

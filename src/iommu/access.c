@@ -62,7 +62,7 @@ struct copy {
 	uint64_t iova, length;
 	unsigned char *to_buffer;
 	const unsigned char *from_buffer;
-	bool told;    /* the watchers were, before the store */
+	uint64_t told; /* by when the watchers were, before the store: vd_mem_watch_told() */
 	bool watched; /* a part of it was, when last looked at */
 	bool remote;  /* a part of it is reached by messages, outside of read sections */
 };
@@ -147,7 +147,7 @@ static int copy_guarded(struct copy *copy, struct dma_piece *piece)
 		r = check_rest(copy, piece->run, piece);
 	if (!r && copy->remote)
 		r = -EREMOTE;
-	if (!r && copy->watched && !copy->told)
+	if (!r && copy->watched && !vd_mem_watch_told(copy->space->mem, copy->told))
 		r = -EUCLEAN;
 	if (!r) {
 		*piece = first;
@@ -215,8 +215,7 @@ static int copy_all(struct copy *copy)
 		if (r == -EAGAIN)
 			dma_wait_for(copy->space, &piece);
 		else
-			dma_tell(copy->space, copy->iova, copy->length);
-		copy->told |= r == -EUCLEAN;
+			copy->told = dma_tell(copy->space, copy->iova, copy->length);
 	}
 	if (r == -EREMOTE)
 		r = copy_mixed(copy);

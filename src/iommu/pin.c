@@ -9,7 +9,7 @@ struct gather {
 	struct vd_dma_segment *segments;
 	unsigned count, room;
 	uint64_t pieces;
-	bool told; /* the watchers of what is to be stored to */
+	uint64_t told; /* the watchers of what is to be stored to: vd_mem_watch_told() */
 	/* Of memory reached by messages: its bounce buffer, and how much of it is wanted. */
 	unsigned char *bounce;
 	uint64_t bounce_room, bounced;
@@ -60,7 +60,7 @@ static int gather_range(struct vd_dma_space *space, const struct vd_dma_range *r
 
 		if (r && r != -EREMOTE)
 			return r;
-		if (piece->watched && !gather->told)
+		if (piece->watched && !vd_mem_watch_told(space->mem, gather->told))
 			return -EUCLEAN;
 		if (piece->run < length)
 			length = piece->run;
@@ -102,11 +102,19 @@ static int pin_locked(struct vd_dma_pin *pin, struct gather *gather, struct dma_
 	return r;
 }
 
-static void tell_ranges(struct vd_dma_space *space, const struct vd_dma_range *ranges,
-			unsigned count)
+/* Return: by when all were told, as vd_mem_watch_tell(). */
+static uint64_t tell_ranges(struct vd_dma_space *space, const struct vd_dma_range *ranges,
+			    unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
-		dma_tell(space, ranges[i].iova.value, ranges[i].length);
+	uint64_t told = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t now = dma_tell(space, ranges[i].iova.value, ranges[i].length);
+
+		if (!told)
+			told = now;
+	}
+	return told;
 }
 
 static void pin_unlink(struct vd_dma_pin *pin)
@@ -126,7 +134,7 @@ static int pin_ranges(struct vd_dma_pin *pin, struct gather *gather,
 {
 	struct vd_dma_space *space = pin->space;
 	struct dma_piece piece;
-	bool told = false;
+	uint64_t told = 0;
 	int r;
 
 	for (;;) {
@@ -145,8 +153,7 @@ static int pin_ranges(struct vd_dma_pin *pin, struct gather *gather,
 			if (r)
 				return r;
 		} else if (r == -EUCLEAN) {
-			tell_ranges(space, pin->ranges, pin->count);
-			told = true;
+			told = tell_ranges(space, pin->ranges, pin->count);
 		} else {
 			return r;
 		}

@@ -142,12 +142,15 @@ void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece)
 	chain_leave(space);
 }
 
-void dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length)
+uint64_t dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length)
 {
+	uint64_t told;
+
 	if (!space->mem || !chain_enter(space))
-		return;
-	vd_mem_watch_tell(space->mem, (vd_gpa){iova}, length);
+		return 0;
+	told = vd_mem_watch_tell(space->mem, (vd_gpa){iova}, length);
 	chain_leave(space);
+	return told;
 }
 
 /* ---- counting ------------------------------------------------------------------------------- */

@@ -116,8 +116,11 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		struct dma_piece *piece);
 /* dma_wait_for() - no lock held, not in a read section */
 void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece);
-/* dma_tell() - the watchers of the guest's pages in a range; no lock held, not in a read section */
-void dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length);
+/*
+ * dma_tell() - the watchers of the guest's pages in a range; no lock held, not in a read section
+ * Return: for vd_mem_watch_told().
+ */
+uint64_t dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length);
 void dma_count(struct vd_dma_space *space, uint64_t translations);
 /* dma_fault() - counts. Return: -EFAULT. */
 int dma_fault(struct vd_dma_space *space);

@@ -174,8 +174,8 @@ static int access_ram(struct vd_mem *mem, uint64_t gpa, uint64_t length, const s
 {
 	const struct vd_env *env = mem->env;
 	struct stretch first;
-	bool stale, watched, told = false, tell;
-	uint64_t end, seq;
+	bool stale, watched, tell;
+	uint64_t end, seq, told = 0;
 	int r;
 
 	if (!length)
@@ -192,7 +192,7 @@ static int access_ram(struct vd_mem *mem, uint64_t gpa, uint64_t length, const s
 		stale = vd_notifier_retry(&mem->notifier, seq, gpa, length);
 		watched = !r && !stale && copy->from_buffer &&
 			  vd_mem_watched(mem, (vd_gpa){gpa}, length);
-		tell = watched && !told;
+		tell = watched && !vd_mem_watch_told(mem, told);
 		if (!r && !stale && !tell)
 			r = copy_all(mem, gpa, length, copy, &first);
 		env->read_leave(env);
@@ -200,8 +200,7 @@ static int access_ram(struct vd_mem *mem, uint64_t gpa, uint64_t length, const s
 			vd_notifier_wait(&mem->notifier, gpa, length);
 		/* Before the store, and once more after it to whoever goes on watching. */
 		if (watched)
-			vd_mem_watch_tell(mem, (vd_gpa){gpa}, length);
-		told |= tell;
+			told = vd_mem_watch_tell(mem, (vd_gpa){gpa}, length);
 	} while (stale || tell);
 	return r;
 }

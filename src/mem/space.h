@@ -65,6 +65,7 @@ struct vd_mem {
 	_Atomic uint32_t watching;
 	struct vd_lock watch_lock;
 	_Atomic uint32_t watch_word; /* changes when the last call into a watcher ends */
+	_Atomic uint64_t watch_sets; /* how often pages became watched */
 };
 
 /* The snapshot; acquire pairs with the release in vd_mem_commit(). */

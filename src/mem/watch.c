@@ -240,15 +240,24 @@ static void tell_one(struct vd_mem *mem, unsigned number, uint64_t gpa, uint64_t
 	}
 }
 
-void vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length)
+uint64_t vd_mem_watch_tell(struct vd_mem *mem, vd_gpa gpa, uint64_t length)
 {
+	/* Acquire pairs with the release in change_range(): what it counts is found below. */
+	uint64_t sets = atomic_load_explicit(&mem->watch_sets, memory_order_acquire);
 	unsigned i;
 
 	/* Acquire as in vd_mem_watched(). */
 	if (!length || !atomic_load_explicit(&mem->watching, memory_order_acquire))
-		return;
+		return sets + 1;
 	for (i = 0; i < VD_MEM_WATCHERS_MAX; i++)
 		tell_one(mem, i, gpa.value, range_last(gpa.value, length));
+	return sets + 1;
+}
+
+bool vd_mem_watch_told(const struct vd_mem *mem, uint64_t told)
+{
+	/* Acquire as in vd_mem_watch_tell(). */
+	return told == atomic_load_explicit(&mem->watch_sets, memory_order_acquire) + 1;
 }
 
 void vd_mem_watch_tell_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
@@ -263,9 +272,12 @@ void vd_mem_watch_tell_else(const struct vd_mem_watch *watch, vd_gpa gpa, uint64
 
 /* ---- setting and clearing ------------------------------------------------------------------- */
 
-static void change_pages(struct vd_mem_watched *watched, uint64_t page, uint64_t last,
+/* Return: whether any of them has changed. */
+static bool change_pages(struct vd_mem_watched *watched, uint64_t page, uint64_t last,
 			 unsigned number, bool set)
 {
+	bool changed = false;
+
 	while (page <= last) {
 		uint64_t at = page % PAGES_PER_WORD, count = PAGES_PER_WORD - at;
 		_Atomic uint64_t *word = &watched->words[page / PAGES_PER_WORD];
@@ -280,12 +292,14 @@ static void change_pages(struct vd_mem_watched *watched, uint64_t page, uint64_t
 		old = set ? atomic_fetch_or_explicit(word, bits, memory_order_acq_rel)
 			  : atomic_fetch_and_explicit(word, ~bits, memory_order_acq_rel);
 		new = set ? old | bits : old & ~bits;
+		changed |= new != old;
 		if (pages_in(new) != pages_in(old))
 			atomic_fetch_add_explicit(&watched->marked,
 						  (uint64_t)pages_in(new) - pages_in(old),
 						  memory_order_relaxed);
 		page += count;
 	}
+	return changed;
 }
 
 static void change_range(struct vd_mem_watch *watch, uint64_t gpa, uint64_t last, bool set)
@@ -293,6 +307,7 @@ static void change_range(struct vd_mem_watch *watch, uint64_t gpa, uint64_t last
 	struct vd_mem *mem = watch->mem;
 	const struct vd_env *env = mem->env;
 	const struct vd_mem_snapshot *snapshot;
+	bool changed = false;
 	uint32_t i;
 
 	env->read_enter(env);
@@ -304,10 +319,17 @@ static void change_range(struct vd_mem_watch *watch, uint64_t gpa, uint64_t last
 		struct vd_mem_watched *watched = watched_of(&snapshot->entries[i].slot->shown);
 
 		if (watched)
-			change_pages(watched, (start - base) >> watched->page_shift,
-				     (stop - base) >> watched->page_shift, watch->number, set);
+			changed |= change_pages(watched, (start - base) >> watched->page_shift,
+						(stop - base) >> watched->page_shift,
+						watch->number, set);
 	}
 	env->read_leave(env);
+	/*
+	 * After the bits: who sees them and not yet this is in a read section for which the
+	 * vd_mem_write_protect() waits that follows. Release pairs with vd_mem_watch_tell().
+	 */
+	if (set && changed)
+		atomic_fetch_add_explicit(&mem->watch_sets, 1, memory_order_release);
 }
 
 void vd_mem_watch_set(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)

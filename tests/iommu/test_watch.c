@@ -65,6 +65,55 @@ static void test_copies(void **state)
 	close_watched(&f, &w);
 }
 
+struct chain_watcher {
+	struct vd_mem_watch watch;
+	struct watcher *other;
+	unsigned count;
+};
+
+/* Watchers are told in turn: the other has been passed over. */
+static void arm_other(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
+{
+	struct chain_watcher *c = (struct chain_watcher *)watch;
+
+	if (!c->count++)
+		vd_mem_watch_set(&c->other->watch, gpa, length);
+}
+
+static void test_who_comes_late_is_told_before(void **state)
+{
+	static const struct vd_mem_watch_ops arm_ops = {arm_other};
+	struct vd_dma_range range = {{WATCHED}, PAGE};
+	struct vd_dma_segment segment;
+	struct vd_dma_pin pin;
+	struct dma_fixture f;
+	struct watcher w;
+	char byte = 'x';
+
+	(void)state;
+	for (int pinned = 0; pinned < 2; pinned++) {
+		struct chain_watcher cause = {.watch.ops = &arm_ops, .other = &w};
+		unsigned count = 1;
+
+		open_watched(&f, &w, true);
+		assert_int_equal(vd_mem_watch_add(f.base.mem, &cause.watch), 0);
+		vd_mem_watch_clear(&w.watch, (vd_gpa){WATCHED}, 2 * PAGE);
+		vd_mem_watch_set(&cause.watch, (vd_gpa){WATCHED}, PAGE);
+		if (!pinned) {
+			assert_int_equal(vd_dma_write(f.space, (vd_iova){WATCHED}, &byte, 1), 0);
+		} else {
+			assert_int_equal(vd_dma_pin(f.space, &range, 1, VD_WRITE, NULL, &pin,
+						    &segment, &count), 0);
+			assert_int_equal(w.count, 1);
+			vd_dma_unpin(&pin);
+		}
+		assert_int_equal(w.count, 1);
+		assert_int_equal(w.seen, 0);
+		vd_mem_watch_remove(&cause.watch);
+		close_watched(&f, &w);
+	}
+}
+
 static void test_guards_wait(void **state)
 {
 	struct dma_fixture f;
@@ -132,6 +181,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_copies),
+		cmocka_unit_test(test_who_comes_late_is_told_before),
 		cmocka_unit_test(test_guards_wait),
 		cmocka_unit_test(test_pins),
 	};

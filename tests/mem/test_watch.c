@@ -107,6 +107,45 @@ static void test_before_and_after(void **state)
 	fixture_close(&f);
 }
 
+/* Who is told first makes another watch the page, which has been passed over by then. */
+struct chain_watcher {
+	struct watcher w; /* first: note() */
+	struct watcher *other;
+};
+
+static void arm_other(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
+{
+	struct chain_watcher *c = (struct chain_watcher *)watch;
+
+	if (!c->w.count++)
+		vd_mem_watch_set(&c->other->watch, gpa, length);
+}
+
+static void test_who_comes_late_is_told_before(void **state)
+{
+	static const struct vd_mem_watch_ops arm_ops = {arm_other};
+	struct chain_watcher late_cause = {.w.count = 0};
+	struct watcher late;
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	add_ram(&f, 0, 0, 8 * PAGE);
+	watcher_open(&late, &f, true);
+	watcher_open(&late_cause.w, &f, false);
+	late_cause.w.watch.ops = &arm_ops;
+	late_cause.other = &late;
+	vd_mem_watch_set(&late_cause.w.watch, (vd_gpa){PAGE}, PAGE);
+	write_bytes(&f, PAGE, 8);
+	assert_int_equal(late.count, 1);
+	assert_int_equal(late.seen, 0);
+	/* Before the store, as the page had become another's; before it again; after it. */
+	assert_int_equal(late_cause.w.count, 3);
+	vd_mem_watch_remove(&late_cause.w.watch);
+	vd_mem_watch_remove(&late.watch);
+	fixture_close(&f);
+}
+
 static void test_failed_stores_tell_nobody(void **state)
 {
 	struct vd_slot_config slot;
@@ -395,6 +434,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_before_and_after),
+		cmocka_unit_test(test_who_comes_late_is_told_before),
 		cmocka_unit_test(test_failed_stores_tell_nobody),
 		cmocka_unit_test(test_lookup),
 		cmocka_unit_test(test_slots_come_move_and_go),
