@@ -207,7 +207,10 @@ static int alone_at_leaf(struct vd_mmu *mmu, const struct vd_mmu_target *target,
 	return 0;
 }
 
-/* A table of ours to which no entry leads (any more) was cut off by somebody else: tie it again. */
+/*
+ * A table of ours to which no entry leads (any more) was cut off by somebody else: tie it again.
+ * What stands there instead goes first: after the flush no walker may take it up again.
+ */
 static void repair_table(struct vd_mmu *mmu, const struct vd_mmu_place *place)
 {
 	const struct vd_mmu_table *child = vd_mmu_table_child(place->table, place->index);
@@ -216,6 +219,7 @@ static void repair_table(struct vd_mmu *mmu, const struct vd_mmu_place *place)
 
 	if (place->entry == entry)
 		return;
+	atomic_store_explicit(&place->table->entries[place->index], 0, memory_order_relaxed);
 	vd_mmu_flush(&mmu->pt, place->gpa, vd_mmu_place_size(&mmu->pt, place));
 	atomic_store_explicit(&place->table->entries[place->index], entry, memory_order_release);
 }

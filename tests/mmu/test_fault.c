@@ -369,6 +369,52 @@ static void corrupted_leaves_are_repaired(void **state)
 	}
 }
 
+/* Set by a test, for the time of its faults: what may not stand there while TLBs are flushed. */
+struct entry_at_flush {
+	void (*flush)(void *context, uint64_t start, uint64_t length);
+	void *context;
+	_Atomic uint64_t *slot;
+	uint64_t seen;
+	unsigned flushes;
+};
+
+static void look_and_flush(void *context, uint64_t start, uint64_t length)
+{
+	struct entry_at_flush *look = context;
+
+	look->flushes++;
+	look->seen = atomic_load(look->slot);
+	look->flush(look->context, start, length);
+}
+
+/* Break before make: a walker that comes after the flush must not find the old entry again. */
+static void what_was_written_over_a_table_goes_before_the_flush(void **state)
+{
+	struct entry_at_flush look = {.seen = UINT64_MAX};
+	struct vd_mmu_leaf leaf;
+	struct fixture f;
+	size_t bytes;
+
+	(void)state;
+	fixture_open(&f, &vd_mmu_format_sv48x4);
+	fixture_slot(&f, RAM_BASE, 4 * PAGE, f.spares, 0, false);
+	leaf = touch(&f, RAM_BASE, VD_READ);
+	look.flush = f.mmu->pt.flush;
+	look.context = f.mmu->pt.flush_context;
+	look.slot = (_Atomic uint64_t *)vd_mmu_root(f.mmu, &bytes);
+	/* A block of all the first 512 GiB, with every permission. */
+	atomic_store(look.slot, 0xdf);
+	f.mmu->pt.flush_context = &look;
+	f.mmu->pt.flush = look_and_flush;
+	assert_int_equal(fault(&f, RAM_BASE, VD_READ), 0);
+	f.mmu->pt.flush_context = look.context;
+	f.mmu->pt.flush = look.flush;
+	assert_true(look.flushes);
+	assert_int_equal(look.seen, 0);
+	assert_int_equal(touch(&f, RAM_BASE, VD_READ).pfn.value, leaf.pfn.value);
+	fixture_close(&f);
+}
+
 /* Invariant 4: an entry with a wrong frame is zapped and flushed before the right one is mapped. */
 static void wrong_frame_is_flushed_before_it_is_replaced(void **state)
 {
@@ -692,6 +738,7 @@ int main(void)
 		cmocka_unit_test(dirty_log_sees_first_stores),
 		cmocka_unit_test(reading_does_not_break_copy_on_write),
 		cmocka_unit_test(corrupted_leaves_are_repaired),
+		cmocka_unit_test(what_was_written_over_a_table_goes_before_the_flush),
 		cmocka_unit_test(wrong_frame_is_flushed_before_it_is_replaced),
 		cmocka_unit_test(permissions_are_added_not_taken),
 		cmocka_unit_test(a_fault_sets_accessed_and_dirty),
