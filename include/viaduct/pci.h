@@ -97,11 +97,15 @@ struct vd_pci_capability {
  * @msix_vectors: 0 for none; the table and PBA get room in BAR @msix_bar at @msix_offset
  *	(page-aligned, with whole pages of their own: table first, PBA in the next page). Accesses
  *	there read as zero: the VMM emulates the table
+ * @msix_pba: 0, or where in @msix_bar the PBA is; then it and the table lie anywhere, at multiples
+ *	of 8, and what is beside them in their pages is the device's. No page that holds a part of
+ *	them can be mappable
  * @msi_vectors: 0 for none, else a power of two up to VD_PCI_MSI_MAX; with 64-bit addresses
  * @msi_maskable: MSI has mask and pending bits for each vector
  * @intx: the function has an INTA pin. While it is asserted, the status register says so; the
  *	command register can disable it (PCI 3.0, 6.2.2 and 6.2.3)
  * @capabilities, @capability_count: of the device's own; they follow the ones that are made here
+ * @group, @pad: of mappable BARs smaller than a page, as in struct vd_device_config
  * @bus_master: called when the command register's bus master bit changes, with the device's lock
  *	held; optional
  * @yields: as in struct vd_device_config; @bus_master is part of the operation that is a write
@@ -119,7 +123,7 @@ struct vd_pci_function_config {
 	struct vd_pci_identity identity;
 	struct vd_pci_bar bars[VD_PCI_BARS];
 	unsigned msix_vectors, msix_bar;
-	uint32_t msix_offset;
+	uint32_t msix_offset, msix_pba;
 	unsigned msi_vectors;
 	bool msi_maskable;
 	bool intx;
@@ -127,6 +131,8 @@ struct vd_pci_function_config {
 	unsigned capability_count;
 	const struct vd_device_ops *ops;
 	void *context;
+	struct vd_group *group;
+	bool pad;
 	void (*bus_master)(void *context, bool on);
 	bool yields;
 	void *state;

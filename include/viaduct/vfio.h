@@ -54,7 +54,10 @@ enum vd_irq_index {
 #define VD_REGION_PREFETCH 8u	  /* mapped write-combining, not uncached */
 #define VD_REGION_AREAS_MAX 4u
 
-/** struct vd_region_area - a directly mappable part of a region: whole pages of the host */
+/**
+ * struct vd_region_area - a directly mappable part of a region: whole pages of the host, or all of
+ * a region that is smaller than one
+ */
 struct vd_region_area { uint64_t offset, size; };
 
 /**
@@ -63,7 +66,8 @@ struct vd_region_area { uint64_t offset, size; };
  * @size: bytes; 0: there is none
  * @flags: VD_REGION_*
  * @area_count, @areas: with VD_REGION_MMAP: which parts are mappable; none given: all of it
- * @memory_offset: filled in by the core: where the region starts in the device's BAR memory
+ * @memory_offset: filled in by the core: where the region starts in its BAR memory; its low bits
+ *	are the region's place within a page
  */
 struct vd_region {
 	const char *name;
@@ -76,6 +80,7 @@ struct vd_region {
 
 struct vd_device;
 struct vd_stream;
+struct vd_group;
 
 /** enum vd_reset_kind - of the bus (power-on, secondary bus reset), or of one function (FLR) */
 enum vd_reset_kind { VD_RESET_BUS, VD_RESET_FUNCTION };
@@ -119,10 +124,50 @@ struct vd_device_ops {
 	void (*release)(void *context);
 };
 
+/* ---- groups: devices that share pages ------------------------------------------------------- */
+
+/** VD_GROUP_PLACES_MAX - regions smaller than a page that a group's memory of one type holds */
+#define VD_GROUP_PLACES_MAX 128u
+
+/**
+ * vd_group_create() - devices that one user gets as a whole or not at all
+ * @name: for people; copied
+ *
+ * Mappable regions smaller than a page lie in the group's memory side by side, each at a multiple
+ * of its size, as firmware places BARs of real functions. That memory is mapped once, and nobody
+ * but devices of the group ever gets a place in it. Whoever has the descriptor of one region has
+ * them all, hence the one user.
+ * Return: 0 and one reference; -ENOMEM.
+ */
+int vd_group_create(const struct vd_env *env, struct vd_host *host, const char *name,
+		    struct vd_group **group, struct vd_error *error);
+/** vd_group_get() - Return: @group, with one reference more. */
+struct vd_group *vd_group_get(struct vd_group *group);
+/** vd_group_put() - NULL is ignored; the last reference frees its memory. Sleeps */
+void vd_group_put(struct vd_group *group);
+/**
+ * vd_group_take() - become the group's user, or be it once more
+ * @user: any address that stands for it: a host bridge, a client
+ *
+ * Whoever lets somebody use a device takes its group first, and calls vd_group_leave() as often.
+ * Return: 0; -EBUSY it has another user.
+ */
+int vd_group_take(struct vd_group *group, const void *user);
+/** vd_group_leave() - undo one vd_group_take(); the last one makes the group free */
+void vd_group_leave(struct vd_group *group);
+
+/** struct vd_region_neighbour - a region that lies in the memory of another one */
+struct vd_region_neighbour {
+	const struct vd_device *device;
+	unsigned region;
+	uint64_t offset, size;
+};
+
 /**
  * struct vd_region_backing - memory of a mappable region that is somebody else's
  * @fd: duplicated; -1: the core's own
- * @offset: where the region starts there; a multiple of the page
+ * @offset: where the region starts there; a multiple of the page. The rest of the last page must
+ *	belong to nobody else
  */
 struct vd_region_backing {
 	int fd;
@@ -145,6 +190,10 @@ struct vd_region_backing {
  *	fault guard is installed (vd_host_guard_install()); vd_device_read() and vd_device_write()
  *	then survive lost pages by themselves, any other thread that touches the memory needs a
  *	guard of its own
+ * @group: whose memory mappable regions smaller than a page lie in, unless @pad; the device keeps a
+ *	reference. NULL: a group of its own
+ * @pad: give each of these a page to itself instead, whose rest is padding that belongs to nobody
+ *	else: so any client can map it
  * @yields: the device's operations may be entered again while one is inside vd_dma_*(): see
  *	vd_device_yield()
  */
@@ -158,6 +207,8 @@ struct vd_device_config {
 	const struct vd_region *regions;
 	const unsigned *irqs;
 	const struct vd_region_backing *backing;
+	struct vd_group *group;
+	bool pad;
 	bool yields;
 };
 
@@ -166,8 +217,9 @@ struct vd_device_config {
  * Return: 0; -EINVAL with the reason in @error: missing operations, areas that are no whole pages,
  *	outside their region or overlapping, a mappable configuration space, too many vectors, a
  *	backing that is too short, no file, or misaligned; -EACCES one that cannot be mapped for
- *	reading and writing; -EPERM one that can be cut, without the fault guard; -ENOMEM; -EMFILE.
- *	On error @context stays the caller's.
+ *	reading and writing; -EPERM one that can be cut, without the fault guard; -EXDEV a group of
+ *	another host; -ENOSPC a group that is full; -ENOMEM; -EMFILE. On error @context stays the
+ *	caller's.
  */
 int vd_device_create(const struct vd_device_config *config, struct vd_device **device,
 		     struct vd_error *error);
@@ -289,6 +341,23 @@ int vd_device_write(struct vd_device *device, unsigned region, vd_region_offset 
  */
 int vd_device_map_area(struct vd_device *device, unsigned region, uint64_t offset, uint64_t length,
 		       struct vd_host_object **object, uint64_t *object_offset);
+
+/** vd_device_group() - the group, or NULL where nothing of the device needs one. Takes no lock. */
+struct vd_group *vd_device_group(const struct vd_device *device);
+/**
+ * vd_device_each_neighbour() - regions of whatever device in the memory object of a mappable region
+ *
+ * @fn is called with the group's lock held: it must not create, put or take anything.
+ * Return: what the last @fn returned, else 0.
+ */
+int vd_device_each_neighbour(struct vd_device *device, unsigned region,
+			     int (*fn)(void *context, const struct vd_region_neighbour *neighbour),
+			     void *context);
+/**
+ * vd_device_claimed() - what of its BAR memory is kept for a mappable region alone: itself, and
+ * padding. In the numbers of @memory_offset
+ */
+struct vd_region_area vd_device_claimed(const struct vd_device *device, unsigned region);
 
 /**
  * vd_irq_sink - where an interrupt goes; called with the device's lock held: must not call the

@@ -90,7 +90,8 @@ static void add_msix(struct vd_pci_config *space, const struct vd_pci_function_c
 	unsigned at = add_capability(space, PCI_CAP_ID_MSIX, VD_PCI_MSIX_BYTES);
 	uint32_t page = 1u << vd_host_page_shift(config->host);
 	uint32_t table = vd_pci_msix_table_size(config->msix_vectors);
-	uint32_t pba = config->msix_offset + ((table + page - 1) & ~(page - 1));
+	uint32_t pba = config->msix_pba ? config->msix_pba
+					: config->msix_offset + ((table + page - 1) & ~(page - 1));
 
 	init16(space, at + PCI_MSIX_FLAGS, config->msix_vectors - 1,
 	       PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);

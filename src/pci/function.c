@@ -26,9 +26,9 @@ struct function {
 	void *state;
 	size_t state_size;
 	struct vd_pci_config space;
-	/* Where the MSI-X table and PBA are, whole pages; empty without MSI-X. */
+	/* Where the MSI-X table and PBA are; empty without MSI-X. */
 	unsigned msix_bar;
-	uint64_t msix_offset, msix_size;
+	struct vd_region_area msix[2];
 	struct watched watched[VD_PCI_CAPABILITIES_MAX];
 };
 
@@ -48,8 +48,13 @@ static void tell_command(struct function *fn, unsigned events)
 
 static bool is_msix(const struct function *fn, unsigned region, uint64_t offset, size_t length)
 {
-	return fn->msix_size && region == fn->msix_bar &&
-	       vd_ranges_overlap(offset, length, fn->msix_offset, fn->msix_size);
+	if (region != fn->msix_bar)
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		if (fn->msix[i].size && vd_ranges_overlap(offset, length, fn->msix[i].offset,
+							  fn->msix[i].size))
+			return true;
+	return false;
 }
 
 static void tell_capabilities(struct function *fn, uint64_t offset, size_t length, bool write)
@@ -229,6 +234,8 @@ static int check_areas(const struct vd_pci_function_config *config, unsigned i,
 	const struct vd_pci_bar *bar = &config->bars[i];
 	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(config->host)) - 1;
 
+	if (bar->size <= page_mask)
+		page_mask = bar->size - 1; /* all of it, or nothing */
 	if (bar->area_count > VD_REGION_AREAS_MAX)
 		return vd_error_set(error, -EINVAL, "%s: BAR %u has more than %u mappable areas",
 				    config->name, i, VD_REGION_AREAS_MAX);
@@ -264,33 +271,64 @@ static int check_bar(const struct vd_pci_function_config *config, unsigned i,
 	return check_areas(config, i, error);
 }
 
-/* The pages of table and PBA: @size of them from config->msix_offset on. */
-static int check_msix(const struct vd_pci_function_config *config, uint64_t *size,
+/* Table and PBA: either whole pages for both, or just where they are. */
+static int place_msix(const struct vd_pci_function_config *config, struct vd_region_area msix[2],
 		      struct vd_error *error)
 {
 	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(config->host)) - 1;
-	uint64_t table = (vd_pci_msix_table_size(config->msix_vectors) + page_mask) & ~page_mask;
-	const struct vd_pci_bar *bar;
+	uint64_t size = config->bars[config->msix_bar].size, table, pba;
 
-	*size = 0;
+	table = vd_pci_msix_table_size(config->msix_vectors);
+	pba = vd_pci_msix_pba_size(config->msix_vectors);
+	if (config->msix_pba) {
+		msix[0] = (struct vd_region_area){config->msix_offset, table};
+		msix[1] = (struct vd_region_area){config->msix_pba, pba};
+		if ((config->msix_offset | config->msix_pba) & 7 ||
+		    vd_ranges_overlap(config->msix_offset, table, config->msix_pba, pba))
+			return vd_error_set(error, -EINVAL,
+					    "%s: the MSI-X table and PBA overlap or are misaligned",
+					    config->name);
+	} else {
+		table = (table + page_mask) & ~page_mask;
+		msix[0] = (struct vd_region_area){config->msix_offset, table + page_mask + 1};
+		if (config->msix_offset & page_mask)
+			size = 0;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		if (msix[i].offset > size || msix[i].size > size - msix[i].offset)
+			return vd_error_set(error, -EINVAL, "%s: MSI-X needs %llu bytes inside BAR "
+					    "%u, at a page boundary unless msix_pba is given",
+					    config->name, (unsigned long long)msix[i].size,
+					    config->msix_bar);
+	return 0;
+}
+
+static int check_msix(const struct vd_pci_function_config *config, struct vd_region_area msix[2],
+		      struct vd_error *error)
+{
+	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(config->host)) - 1;
+	const struct vd_pci_bar *bar;
+	int rc;
+
 	if (!config->msix_vectors)
 		return 0;
 	if (config->msix_vectors > VD_PCI_MSIX_MAX || config->msix_bar >= VD_PCI_BARS)
 		return vd_error_set(error, -EINVAL, "%s: MSI-X has 1 to %u vectors, in BAR 0 to 5",
 				    config->name, VD_PCI_MSIX_MAX);
+	rc = place_msix(config, msix, error);
+	if (rc)
+		return rc;
 	bar = &config->bars[config->msix_bar];
-	*size = table + page_mask + 1;
-	if (config->msix_offset & page_mask || config->msix_offset > bar->size ||
-	    *size > bar->size - config->msix_offset)
-		return vd_error_set(error, -EINVAL,
-				    "%s: MSI-X needs %llu bytes at a page boundary inside BAR %u",
-				    config->name, (unsigned long long)*size, config->msix_bar);
-	for (unsigned a = 0; a < bar->area_count; a++) {
-		if (vd_ranges_overlap(bar->areas[a].offset, bar->areas[a].size, config->msix_offset,
-				      *size))
-			return vd_error_set(error, -EINVAL,
-					    "%s: a mappable area holds the MSI-X table or PBA",
-					    config->name);
+	for (unsigned n = 0; n < 2 * bar->area_count; n++) {
+		const struct vd_region_area *area = &bar->areas[n / 2], *hidden = &msix[n % 2];
+		uint64_t start = hidden->offset & ~page_mask;
+		uint64_t end = (hidden->offset + hidden->size + page_mask) & ~page_mask;
+
+		/* Whole pages: nothing of them can be had by mapping what is beside it (E6). */
+		if (hidden->size &&
+		    vd_ranges_overlap(area->offset, area->size, start, end - start))
+			return vd_error_set(error, -EINVAL, "%s: a mappable area holds a page of "
+					    "the MSI-X table or PBA", config->name);
 	}
 	return 0;
 }
@@ -397,6 +435,8 @@ static int create_device(const struct vd_pci_function_config *config, struct fun
 		.regions = regions,
 		.irqs = irqs,
 		.yields = config->yields,
+		.group = config->group,
+		.pad = config->pad,
 	};
 
 	describe_regions(config, regions);
@@ -408,11 +448,11 @@ int vd_pci_function_create(const struct vd_pci_function_config *config, struct v
 {
 	const struct vd_env *env = config->env;
 	struct function *fn;
-	uint64_t msix_size;
+	struct vd_region_area msix[2] = {{0}};
 	int rc = check_config(config, error);
 
 	if (!rc)
-		rc = check_msix(config, &msix_size, error);
+		rc = check_msix(config, msix, error);
 	if (rc)
 		return rc;
 	fn = vd_env_allocate(env, "pci.function", sizeof(*fn), _Alignof(struct function));
@@ -425,8 +465,7 @@ int vd_pci_function_create(const struct vd_pci_function_config *config, struct v
 	fn->state = config->state;
 	fn->state_size = config->state_size;
 	fn->msix_bar = config->msix_bar;
-	fn->msix_offset = config->msix_offset;
-	fn->msix_size = msix_size;
+	memcpy(fn->msix, msix, sizeof(msix));
 	vd_pci_config_init(&fn->space, config);
 	watch_capabilities(fn, config);
 	rc = create_device(config, fn, &fn->device, error);

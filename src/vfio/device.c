@@ -26,7 +26,9 @@ static int check_areas(const struct vd_device *device, unsigned index, uint64_t 
 	for (unsigned i = 0; i < region->area_count; i++) {
 		const struct vd_region_area *area = &region->areas[i];
 
-		if (!area->size || (area->offset | area->size) & page_mask)
+		bool all = region->size <= page_mask && area->size == region->size;
+
+		if (!area->size || (!all && (area->offset | area->size) & page_mask))
 			return vd_error_set(error, -EINVAL,
 					    "%s: area %u of region %u is not made of whole pages",
 					    device->name, i, index);
@@ -107,12 +109,14 @@ int vd_device_create(const struct vd_device_config *config, struct vd_device **o
 	atomic_init(&device->references, 1);
 	atomic_init(&device->poll_fd, -1);
 	device->yields = config->yields;
+	device->group = config->group ? vd_group_get(config->group) : NULL;
 	r = device_irqs_init(device, error);
 	if (!r)
 		r = take_regions(device, config, error);
 	if (!r)
 		r = device_memory_create(device, config, error);
 	if (r) {
+		vd_group_put(device->group);
 		device_irqs_fini(device);
 		env->release(env, device, sizeof(*device));
 		return r;
@@ -178,6 +182,7 @@ void vd_device_put(struct vd_device *device)
 	device_irqs_fini(device);
 	device_migration_fini(device);
 	device_memory_put(device);
+	vd_group_put(device->group);
 	if (device->space)
 		vd_dma_space_put(device->space);
 	env->lock_destroy(env, &device->lock);

@@ -64,6 +64,8 @@ struct vd_device {
 
 	bool yields;
 	bool backed[VD_REGION_COUNT]; /* memory of somebody else's */
+	bool packed[VD_REGION_COUNT]; /* in the group's memory */
+	struct vd_group *group;
 	_Atomic uintptr_t holder;     /* of the lock; 0: nobody */
 	_Atomic uintptr_t worker;     /* who is inside @work; 0: nobody */
 
@@ -163,6 +165,33 @@ void device_migration_init(struct vd_device *device);
 void device_migration_fini(struct vd_device *device);
 /* device_migration_reset() - the device was reset: it runs. No lock held. */
 void device_migration_reset(struct vd_device *device);
+
+/* ---- group.c -------------------------------------------------------------------------------- */
+
+/*
+ * device_group_place() - a place for a region in the group's memory, which is made if there is none
+ * yet. Return: 0, -ENOSPC, -ENOMEM, -EMFILE
+ */
+int device_group_place(struct vd_group *group, const struct vd_device *device, unsigned region,
+		       struct vd_error *error);
+/* device_group_forget() - the places of a device are free again */
+void device_group_forget(struct vd_group *group, const struct vd_device *device);
+/* device_group_offset() - where a region has its place */
+uint64_t device_group_offset(struct vd_group *group, const struct vd_device *device,
+			     unsigned region);
+/* device_group_memory() - of that type; made before, and stays as long as the group */
+struct vd_host_object *device_group_memory(const struct vd_group *group, bool prefetch);
+int device_group_each(struct vd_group *group, bool prefetch,
+		      int (*fn)(void *context, const struct vd_region_neighbour *neighbour),
+		      void *context);
+
+/*
+ * device_memory_file() - a sealed file of @size bytes as an object of device memory. Return: 0,
+ * -ENOMEM, -EMFILE
+ */
+int device_memory_file(const struct vd_env *env, struct vd_host *host, const char *name,
+		       bool prefetch, uint64_t size, struct vd_host_object **object,
+		       struct vd_error *error);
 
 /* ---- work.c --------------------------------------------------------------------------------- */
 

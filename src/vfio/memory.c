@@ -6,7 +6,7 @@
 
 #include "vfio/device.h"
 
-/* Which of the device's objects a region is in. */
+/* Which of the device's own objects a region is in, that is not packed. */
 static unsigned memory_of(const struct vd_device *device, const struct vd_region *region)
 {
 	unsigned index = (unsigned)(region - device->regions);
@@ -14,6 +14,14 @@ static unsigned memory_of(const struct vd_device *device, const struct vd_region
 	if (device->backed[index])
 		return DEVICE_MEMORY_BACKED + index;
 	return region->flags & VD_REGION_PREFETCH ? DEVICE_MEMORY_PREFETCH : DEVICE_MEMORY_PLAIN;
+}
+
+static struct vd_host_object *object_of(const struct vd_device *device,
+					const struct vd_region *region)
+{
+	if (device->packed[region - device->regions])
+		return device_group_memory(device->group, region->flags & VD_REGION_PREFETCH);
+	return device->memory[memory_of(device, region)];
 }
 
 static enum vd_memory_type type_of(const struct vd_region *region)
@@ -38,25 +46,25 @@ static int memfd_fill(const struct vd_env *env, int fd, uint64_t size)
 	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ? -errno : 0;
 }
 
-static int memory_create(struct vd_device *device, struct vd_host *host, unsigned which,
-			 uint64_t size, struct vd_error *error)
+int device_memory_file(const struct vd_env *env, struct vd_host *host, const char *name,
+		       bool prefetch, uint64_t size, struct vd_host_object **object,
+		       struct vd_error *error)
 {
-	enum vd_memory_type type = which == DEVICE_MEMORY_PREFETCH ? VD_MEMORY_WRITE_COMBINING
-								   : VD_MEMORY_UNCACHED;
-	int r = vd_env_inject(device->env, "vfio.memfd"), fd;
+	enum vd_memory_type type = prefetch ? VD_MEMORY_WRITE_COMBINING : VD_MEMORY_UNCACHED;
+	int r = vd_env_inject(env, "vfio.memfd"), fd;
 
 	if (r)
-		return vd_error_set(error, r, "%s: cannot make BAR memory", device->name);
-	fd = memfd_create(device->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		return vd_error_set(error, r, "%s: cannot make BAR memory", name);
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
-		return vd_error_set(error, -errno, "%s: cannot make BAR memory", device->name);
-	r = memfd_fill(device->env, fd, size);
+		return vd_error_set(error, -errno, "%s: cannot make BAR memory", name);
+	r = memfd_fill(env, fd, size);
 	if (r)
-		vd_error_set(error, r, "%s: cannot get 0x%llx bytes of BAR memory", device->name,
+		vd_error_set(error, r, "%s: cannot get 0x%llx bytes of BAR memory", name,
 			     (unsigned long long)size);
 	else
-		r = vd_host_import(host, device->name, fd, 0, size, VD_PAGE_DEVICE, type, 0,
-				   &device->memory[which], error);
+		r = vd_host_import(host, name, fd, 0, size, VD_PAGE_DEVICE, type, 0, object,
+				   error);
 	close(fd); /* the object has its own */
 	return r;
 }
@@ -66,11 +74,13 @@ static int memory_import(struct vd_device *device, struct vd_host *host, unsigne
 			 const struct vd_region_backing *backing, struct vd_error *error)
 {
 	const struct vd_region *region = &device->regions[index];
+	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(host)) - 1;
 	uint64_t size = 0;
 
 	for (unsigned i = 0; i < region->area_count; i++)
 		if (region->areas[i].offset + region->areas[i].size > size)
 			size = region->areas[i].offset + region->areas[i].size;
+	size = (size + page_mask) & ~page_mask;
 	return vd_host_import(host, device->name, backing->fd, backing->offset, size,
 			      VD_PAGE_DEVICE, type_of(region), 0,
 			      &device->memory[DEVICE_MEMORY_BACKED + index], error);
@@ -89,7 +99,7 @@ static int place_regions(struct vd_device *device, uint64_t page_mask,
 		struct vd_region *region = &device->regions[i];
 		uint64_t *size, padded;
 
-		if (!is_mappable(device, i) || device->backed[i])
+		if (!is_mappable(device, i) || device->backed[i] || device->packed[i])
 			continue;
 		size = &sizes[memory_of(device, region)];
 		region->memory_offset = *size;
@@ -103,6 +113,49 @@ static int place_regions(struct vd_device *device, uint64_t page_mask,
 	return 0;
 }
 
+/* What shares pages with others of the group. */
+static int pack_region(struct vd_device *device, unsigned index, struct vd_error *error)
+{
+	static const char zeroes[64];
+	struct vd_region *region = &device->regions[index];
+	int r = device_group_place(device->group, device, index, error);
+	uint64_t piece, run;
+
+	if (r)
+		return r;
+	device->packed[index] = true;
+	region->memory_offset = device_group_offset(device->group, device, index);
+	/* Another device may have been here. */
+	for (uint64_t at = 0; at < region->size; at += piece) {
+		void *to = device_memory_pointer(device, region, at, &run);
+
+		if (!to)
+			return vd_error_set(error, -ESHUTDOWN, "%s: the host is gone",
+					    device->name);
+		piece = region->size - at < sizeof(zeroes) ? region->size - at : sizeof(zeroes);
+		vd_guest_copy(to, zeroes, piece);
+	}
+	return 0;
+}
+
+static int pack_regions(struct vd_device *device, const struct vd_device_config *config,
+			uint64_t page_mask, struct vd_error *error)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < VD_REGION_COUNT && !r; i++) {
+		if (!is_mappable(device, i) || device->backed[i] || config->pad ||
+		    device->regions[i].size > page_mask)
+			continue;
+		if (!device->group)
+			r = vd_group_create(config->env, config->host, device->name,
+					    &device->group, error);
+		if (!r)
+			r = pack_region(device, i, error);
+	}
+	return r;
+}
+
 int device_memory_create(struct vd_device *device, const struct vd_device_config *config,
 			 struct vd_error *error)
 {
@@ -113,12 +166,16 @@ int device_memory_create(struct vd_device *device, const struct vd_device_config
 
 	for (unsigned i = 0; i < VD_REGION_COUNT && config->backing; i++)
 		device->backed[i] = is_mappable(device, i) && config->backing[i].fd >= 0;
-	r = place_regions(device, page_mask, sizes, error);
 	device->window = vd_host_window_base(host);
 	device->page_shift = vd_host_page_shift(host);
+	r = pack_regions(device, config, page_mask, error);
+	if (!r)
+		r = place_regions(device, page_mask, sizes, error);
 	for (unsigned i = 0; i < DEVICE_MEMORY_BACKED && !r; i++)
 		if (sizes[i])
-			r = memory_create(device, host, i, sizes[i], error);
+			r = device_memory_file(device->env, host, device->name,
+					       i == DEVICE_MEMORY_PREFETCH, sizes[i],
+					       &device->memory[i], error);
 	for (unsigned i = 0; i < VD_REGION_COUNT && !r; i++)
 		if (device->backed[i])
 			r = memory_import(device, host, i, &config->backing[i], error);
@@ -133,19 +190,32 @@ void device_memory_put(struct vd_device *device)
 		vd_host_object_put(device->memory[i]);
 		device->memory[i] = NULL;
 	}
+	if (device->group)
+		device_group_forget(device->group, device);
 }
 
 /* ---- invalidation --------------------------------------------------------------------------- */
 
-static struct vd_invalidation whole(const struct vd_host_object *object,
-				    enum vd_invalidate_reason reason)
+/* The n-th piece of memory that is the device's: an object, or a page of the group's. */
+#define PIECES (DEVICE_MEMORIES + VD_REGION_COUNT)
+
+static bool piece(const struct vd_device *device, unsigned n, enum vd_invalidate_reason reason,
+		  struct vd_invalidation *event)
 {
-	return (struct vd_invalidation){
-		.object = object,
-		.length = vd_host_object_size(object),
-		.blockable = true,
-		.reason = reason,
-	};
+	const struct vd_region *region = &device->regions[n - DEVICE_MEMORIES];
+
+	*event = (struct vd_invalidation){.blockable = true, .reason = reason};
+	if (n < DEVICE_MEMORIES) {
+		event->object = device->memory[n];
+		event->length = event->object ? vd_host_object_size(event->object) : 0;
+		return event->object;
+	}
+	if (!device->packed[n - DEVICE_MEMORIES])
+		return false;
+	event->object = object_of(device, region);
+	event->start = region->memory_offset >> device->page_shift << device->page_shift;
+	event->length = (uint64_t)1 << device->page_shift;
+	return true;
 }
 
 /* A host lives as long as its objects. */
@@ -156,26 +226,22 @@ static struct vd_notifier *chain_of(const struct vd_host_object *object)
 
 static void end_first(struct vd_device *device, enum vd_invalidate_reason reason, unsigned count)
 {
-	while (count--) {
-		struct vd_invalidation event;
+	struct vd_invalidation event;
 
-		if (!device->memory[count])
-			continue;
-		event = whole(device->memory[count], reason);
-		vd_notifier_end(chain_of(device->memory[count]), &event);
-	}
+	while (count--)
+		if (piece(device, count, reason, &event))
+			vd_notifier_end(chain_of(event.object), &event);
 }
 
 int device_memory_start(struct vd_device *device, enum vd_invalidate_reason reason)
 {
-	for (unsigned i = 0; i < DEVICE_MEMORIES; i++) {
+	for (unsigned i = 0; i < PIECES; i++) {
 		struct vd_invalidation event;
 		int r;
 
-		if (!device->memory[i])
+		if (!piece(device, i, reason, &event))
 			continue;
-		event = whole(device->memory[i], reason);
-		r = vd_notifier_start(chain_of(device->memory[i]), &event);
+		r = vd_notifier_start(chain_of(event.object), &event);
 		if (r) {
 			end_first(device, reason, i);
 			return r;
@@ -186,7 +252,7 @@ int device_memory_start(struct vd_device *device, enum vd_invalidate_reason reas
 
 void device_memory_end(struct vd_device *device, enum vd_invalidate_reason reason)
 {
-	end_first(device, reason, DEVICE_MEMORIES);
+	end_first(device, reason, PIECES);
 }
 
 /* ---- finding it ----------------------------------------------------------------------------- */
@@ -215,7 +281,7 @@ void *device_memory_pointer(const struct vd_device *device, const struct vd_regi
 			    uint64_t offset, uint64_t *run)
 {
 	uint64_t at = region->memory_offset + offset;
-	const struct vd_host_object *object = device->memory[memory_of(device, region)];
+	const struct vd_host_object *object = object_of(device, region);
 	struct vd_host_page page;
 	char *pointer;
 
@@ -250,7 +316,46 @@ int vd_device_map_area(struct vd_device *device, unsigned region, uint64_t offse
 		return -EOPNOTSUPP;
 	if (!length || device_memory_run(r, offset, length, &ignored) != length)
 		return -ERANGE;
-	*object = device->memory[memory_of(device, r)];
+	*object = object_of(device, r);
 	*object_offset = r->memory_offset + offset;
 	return 0;
+}
+
+/* ---- who else is there ---------------------------------------------------------------------- */
+
+struct vd_group *vd_device_group(const struct vd_device *device)
+{
+	return device->group;
+}
+
+struct vd_region_area vd_device_claimed(const struct vd_device *device, unsigned region)
+{
+	const struct vd_region *r = &device->regions[region];
+	uint64_t page_mask = ((uint64_t)1 << device->page_shift) - 1;
+
+	if (!is_mappable(device, region) || device->packed[region])
+		return (struct vd_region_area){r->memory_offset, r->size};
+	return (struct vd_region_area){r->memory_offset, (r->size + page_mask) & ~page_mask};
+}
+
+int vd_device_each_neighbour(struct vd_device *device, unsigned region,
+			     int (*fn)(void *context, const struct vd_region_neighbour *neighbour),
+			     void *context)
+{
+	const struct vd_region *of = &device->regions[region];
+	int r = 0;
+
+	if (device->packed[region])
+		return device_group_each(device->group, of->flags & VD_REGION_PREFETCH, fn,
+					 context);
+	for (unsigned i = 0; i < VD_REGION_COUNT && !r; i++) {
+		const struct vd_region *other = &device->regions[i];
+		struct vd_region_neighbour neighbour = {device, i, other->memory_offset,
+							other->size};
+
+		if (is_mappable(device, i) && !device->packed[i] &&
+		    object_of(device, other) == object_of(device, of))
+			r = fn(context, &neighbour);
+	}
+	return r;
 }

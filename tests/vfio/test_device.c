@@ -31,7 +31,8 @@ static void test_create_refusals(void **state)
 		{.size = ADDER_BAR1, .flags = MMAP, .area_count = VD_REGION_AREAS_MAX + 1},
 		{.size = ADDER_BAR1, .flags = 0, .area_count = 1, .areas = {{0, PAGE}}},
 		{.size = 0, .flags = MMAP},
-		{.size = 100, .flags = MMAP}, /* no whole page */
+		{.size = 100, .flags = MMAP, .area_count = 1, .areas = {{0, 64}}}, /* not all */
+		{.size = PAGE + 100, .flags = MMAP}, /* no whole pages */
 		{.size = UINT64_MAX - PAGE + 1, .flags = MMAP},
 		{.size = ADDER_BAR1, .flags = 1u << 31},
 	};
