@@ -296,6 +296,11 @@ static bool flush(struct connection *c)
 	return !r;
 }
 
+void connection_hangs_up(struct connection *c)
+{
+	atomic_store_explicit(&c->hung_up, true, memory_order_relaxed);
+}
+
 void connection_mute(struct connection *c)
 {
 	if (c->gone || c->muted || !c->waiting)
@@ -356,7 +361,8 @@ static bool serve_some(struct connection *c)
 		}
 		if (!serve_one(c))
 			return false;
-		if (!user_pending(&c->main) && !c->main.unsent && !c->closing)
+		if (!user_pending(&c->main) && !c->main.unsent && !c->closing &&
+		    !atomic_load_explicit(&c->hung_up, memory_order_relaxed))
 			return false;
 		/* Only when nothing is in our buffer. */
 		if (++count >= MESSAGES_AT_A_TIME && c->main.start == c->main.end)
