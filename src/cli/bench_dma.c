@@ -201,7 +201,8 @@ static void map_object(void *context, uint64_t n)
 	struct dma *d = context;
 
 	for (uint64_t i = 0; i < n; i++)
-		d->failures += vd_dma_map(d->space, more_at(0, i), PAGE, d->object, 0, VD_READ) != 0;
+		d->failures += vd_dma_map(d->space, more_at(0, i), PAGE, d->object, 0,
+					  VD_READ) != 0;
 	d->mapped = n;
 }
 

@@ -89,8 +89,8 @@ static inline bool iotlb_find(struct iotlb *iotlb, uint64_t iova, unsigned acces
 	/* Acquire pairs with the release in iotlb_begin(): the block is complete. */
 	struct iotlb_block *block =
 		atomic_load_explicit(iotlb_place(iotlb, number), memory_order_acquire);
-	uint64_t entry, wanted = access | IOTLB_FILLED, mask = wanted | -IOTLB_GENERATION_STEP, wrong,
-		 offset;
+	uint64_t wanted = access | IOTLB_FILLED, mask = wanted | -IOTLB_GENERATION_STEP;
+	uint64_t entry, wrong, offset;
 
 	if (__builtin_expect(!block, 0))
 		return false;
@@ -118,7 +118,7 @@ void iotlb_fini(struct iotlb *iotlb);
  * Return: false: there is none; with the owner's lock held, iotlb_make() makes one.
  */
 bool iotlb_begin(struct iotlb *iotlb, uint64_t iova, struct iotlb_fill *fill);
-/* iotlb_make() - the owner's lock held. Best effort: no memory, or a busy place, and there is none */
+/* iotlb_make() - the owner's lock held. Without memory, or if the place is taken, there is none */
 void iotlb_make(struct iotlb *iotlb, uint64_t iova);
 /*
  * iotlb_fill() - what was found

@@ -50,6 +50,11 @@ static void count_add(struct maps_node *node, uint32_t n)
 	atomic_store_explicit(&node->count, count_of(node) + n, memory_order_release);
 }
 
+static bool is_full(const struct inner *inner)
+{
+	return count_of(&inner->node) == FANOUT;
+}
+
 static uint64_t low_of(const struct inner *inner, unsigned i)
 {
 	return atomic_load_explicit(&inner->low[i], memory_order_relaxed);
@@ -309,7 +314,7 @@ static int reserve_fill(struct reserve *reserve, const struct vd_env *env, const
 		if (!reserve->leaf[reserve->leaves])
 			return -ENOMEM;
 	}
-	for (; !r && level < path->height && count_of(&path->inner[level]->node) == FANOUT; level++) {
+	for (; !r && level < path->height && is_full(path->inner[level]); level++) {
 		r = reserve_inner(reserve, env, level);
 		if (!r)
 			r = reserve_inner(reserve, env, level);
@@ -412,7 +417,7 @@ static void insert_by_split(struct dma_maps *maps, const struct path *path, stru
 	struct inner **spare = reserve->inner;
 	unsigned level = 0;
 
-	for (; level < path->height && count_of(&path->inner[level]->node) == FANOUT; level++) {
+	for (; level < path->height && is_full(path->inner[level]); level++) {
 		unsigned index = path->index[level];
 		unsigned cut = index == FANOUT - 1 ? FANOUT : FANOUT / 2;
 		struct inner *left = *spare++, *right = *spare++;
