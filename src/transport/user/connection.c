@@ -213,6 +213,7 @@ static void leave_device(struct connection *c)
 	dma_set_mode(c, DMA_REFUSED, 0, UINT64_MAX);
 	vd_device_clear_irqs(served->device);
 	(void)vd_dma_dirty_stop(served->space);
+	migration_leave(served);
 	if (!c->export->served)
 		device_end(served);
 	else if (vd_dma_unmap_all(served->space, NULL) && served->server->env->log)

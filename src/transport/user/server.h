@@ -309,6 +309,8 @@ int handle_feature(struct connection *c, struct user_message *message, struct re
 int handle_migration_read(struct connection *c, struct user_message *message, struct reply *reply);
 int handle_migration_write(struct connection *c, struct user_message *message,
 			   struct reply *reply);
+/* migration_leave() - the client has gone in the middle of one: the device runs */
+void migration_leave(struct served *served);
 
 /* ---- logging.c ------------------------------------------------------------------------------ */
 
