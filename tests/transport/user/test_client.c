@@ -500,6 +500,28 @@ static void test_mapped_memory(void **state)
 	rig_close(&rig);
 }
 
+/* The page is announced as nobody else's; of a file that has no whole page nothing is mapped. */
+static void test_memory_smaller_than_a_page(void **state)
+{
+	struct vd_host_object *object;
+	uint64_t offset;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		rig_open(&rig);
+		mock_add_memory(&rig.mock, i ? 256 : PAGE, true);
+		rig.mock.regions[2].size = 256;
+		start();
+		assert_int_equal(vd_device_map_area(rig.device, 2, 0, 256, &object, &offset),
+				 i ? -EOPNOTSUPP : 0);
+		assert_true(!rig.info.trapped[2] == !i);
+		assert_int_equal(rig_write(&rig, 2, 252, 0x1234, 4), 0);
+		assert_int_equal(rig_read(&rig, 2, 252), 0x1234);
+		assert_int_equal(rig_write(&rig, 2, 256, 1, 4), -ERANGE);
+		rig_close(&rig);
+	}
+}
+
 /* ---- states ---------------------------------------------------------------------------------- */
 
 static void test_states(void **state)
@@ -585,6 +607,7 @@ int main(void)
 		cmocka_unit_test(test_dma_while_memory_changes),
 		cmocka_unit_test(test_read_only_memory),
 		cmocka_unit_test(test_mapped_memory),
+		cmocka_unit_test(test_memory_smaller_than_a_page),
 		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_no_states),
 		cmocka_unit_test(test_each_failure),
