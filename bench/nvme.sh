@@ -13,6 +13,7 @@ rounds=${1:-5}
 seconds=2
 sequential_bytes=1048576
 random_bytes=4096
+cases=sequential:$sequential_bytes:1,random:$random_bytes:1
 
 command -v riscv64-linux-gnu-gcc >/dev/null ||
 	die "the guest's program needs riscv64-linux-gnu-gcc; 'tools/setup check' installs it"
@@ -27,14 +28,14 @@ if [ -z "$(emulator $peer)" ]; then
 fi
 
 read_disk() {
-	guest "$1" "$work/bench.cpio" "viaduct.job=bench-nvme viaduct.seconds=$seconds" \
+	guest "$1" "$work/bench.cpio" "viaduct.job=bench-nvme viaduct.seconds=$seconds viaduct.cases=$cases" \
 		"$work/disk.img" >"$work/out" 2>&1
 }
 
 # Nanoseconds a read, from "bench-nvme: ACCESS N reads of BYTES bytes in NS ns".
 read_times() {
 	tr -d '\r' <"$work/out" |
-		awk -v want="$1" '/^bench-nvme: / && $2 == want { printf "%.0f\n", $9 / $3 }'
+		awk -v want="$1:" '/^bench-nvme: / && index($2, want) == 1 { printf "%.0f\n", $9 / $3 }'
 }
 
 round=0

@@ -383,7 +383,11 @@ int vd_device_set_sink(struct vd_device *device, enum vd_irq_index index, vd_irq
 struct vd_irq_info {
 	uint32_t flags, count;
 };
-/** vd_device_irq_info() - takes no lock. Return: 0, -EINVAL no such index. */
+/**
+ * vd_device_irq_info() - takes no lock
+ * Return: 0; -EINVAL no such index, or ERR or REQ of a device that has none: as the kernel's of a
+ * device without PCI Express has no ERR. A count of 0 is a mistake there to QEMU, and a warning.
+ */
 int vd_device_irq_info(const struct vd_device *device, unsigned index, struct vd_irq_info *info);
 
 /**

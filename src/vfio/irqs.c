@@ -381,7 +381,7 @@ int vd_device_irq_info(const struct vd_device *device, unsigned index, struct vd
 		[VD_IRQ_REQ] = VFIO_IRQ_INFO_NORESIZE,
 	};
 
-	if (index >= VD_IRQ_COUNT)
+	if (index >= VD_IRQ_COUNT || (index >= VD_IRQ_ERR && !device->irqs[index]))
 		return -EINVAL;
 	*info = (struct vd_irq_info){VFIO_IRQ_INFO_EVENTFD | flags[index], device->irqs[index]};
 	return 0;
