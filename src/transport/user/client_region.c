@@ -104,7 +104,7 @@ static const char *take_areas(struct vd_region *region, const struct reply *repl
 {
 	const char *why = NULL;
 	struct user_area area;
-	size_t at;
+	size_t at = 0;
 	long count = find_areas(reply, &at);
 
 	if (count < 0)
