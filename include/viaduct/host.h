@@ -340,6 +340,11 @@ int vd_host_create_physical(const struct vd_host_physical_config *config, struct
  * a detector) takes nothing from the parent.
  */
 bool vd_host_is_ours(const struct vd_host *host);
+/**
+ * vd_host_ours() - for hot loops: not 0 where vd_host_is_ours() says true; good as long as an
+ * object of the host is held
+ */
+const volatile uint32_t *vd_host_ours(const struct vd_host *host);
 /** vd_host_is_physical() - whether it came from vd_host_create_physical() */
 bool vd_host_is_physical(const struct vd_host *host);
 

@@ -96,7 +96,7 @@ void vd_dma_space_put(struct vd_dma_space *space);
  *
  * Return: 0; -EINVAL zero length, IOVA, length or offset misaligned, no access; -EOVERFLOW wraps;
  *	-EEXIST overlaps a map; -ERANGE outside the object; -EACCES write to a read-only object;
- *	-EXDEV an object of another host; -ENOSPC over 65 535 maps; -EBUSY the space follows a
+ *	-EXDEV an object of another host; -ENOSPC over 131 072 maps; -EBUSY the space follows a
  *	guest; -ESHUTDOWN it is destroyed; -EPERM memory that must be locked cannot be; -ENOMEM,
  *	that as well. On error nothing has changed.
  */
@@ -270,7 +270,8 @@ void vd_dma_guard_enter(struct vd_dma_space *space);
 void vd_dma_guard_leave(struct vd_dma_space *space);
 /**
  * vd_dma_translate() - one host pointer, inside a guard
- * @run: set to the bytes contiguous from it on, at most what the map holds
+ * @run: set to bytes that are contiguous from it on: at least to the end of the host's page, mostly
+ *	half or more of what is, at most what the map holds
  * After storing through the pointer, call vd_dma_mark_dirty() before the guard is left.
  * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way, or somebody watches the page
  *	that is to be stored to: leave the guard, vd_dma_wait(), try again; -EOPNOTSUPP the memory

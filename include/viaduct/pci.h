@@ -285,6 +285,8 @@ struct vd_pci_host;
  *	the bridge as a whole: where no BAR is, a slot reads as all ones, so nothing else can be put
  *	there
  * @direct: map mappable areas into the guest; false: trap everything ("--no-direct-mmio")
+ * @share_pages: BARs of one group may be shown in one page ("the platform allows it"); the bridge is
+ *	the group's user then as ever
  * @msi: deliver a message-signalled interrupt; any thread; a device's lock and an MSI-X lock may be
  *	held: must not call this floor or a device
  * @context: for @msi
@@ -298,7 +300,7 @@ struct vd_pci_host_config {
 	uint64_t low_size;
 	vd_gpa high;
 	uint64_t high_size;
-	bool direct;
+	bool direct, share_pages;
 	void (*msi)(void *context, uint64_t address, uint32_t data);
 	void *context;
 };
@@ -325,8 +327,8 @@ void vd_pci_host_destroy(struct vd_pci_host *host);
  * is a stranger: what it says about itself is checked here.
  *
  * Return: 0; with the reason in @error and nothing changed: -EINVAL @slot, or not a device that can
- *	be on this bus; -EBUSY slot taken; -ENOSPC windows full; -ENOMEM; an error of the device's
- *	own.
+ *	be on this bus; -EBUSY slot taken, or others use devices of its group; -ENOSPC windows full;
+ *	-ENOMEM; an error of the device's own.
  */
 int vd_pci_host_plug(struct vd_pci_host *host, struct vd_device *device, unsigned slot,
 		     struct vd_error *error);

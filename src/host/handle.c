@@ -129,6 +129,11 @@ bool vd_host_is_ours(const struct vd_host *host)
 	return *host->ours != 0;
 }
 
+const volatile uint32_t *vd_host_ours(const struct vd_host *host)
+{
+	return host->ours;
+}
+
 bool vd_host_is_physical(const struct vd_host *host)
 {
 	return host->physical != NULL;

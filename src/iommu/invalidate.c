@@ -31,6 +31,9 @@ static int invalidate_start(struct vd_listener *listener, const struct vd_invali
 	dma_lock(space);
 	r = dma_pins_drain(space, &change);
 	guards = space->maps.count != 0;
+	/* The range is active: nothing of it is looked up before the end. */
+	if (guards)
+		iotlb_flush_all(&space->iotlb);
 	dma_unlock(space);
 	/* Guards that began before have left. The guest's memory map sees to that itself. */
 	if (!r && guards)
@@ -46,6 +49,7 @@ static void release(struct vd_listener *listener)
 	dma_lock(space);
 	/* Release pairs with the acquire in dma_resolve(). */
 	atomic_store_explicit(&space->closed, true, memory_order_release);
+	iotlb_flush_all(&space->iotlb);
 	if (dma_pins_drain(space, &all) && space->env->log)
 		space->env->log(space->env, VD_LOG_ERROR,
 				"DMA: memory goes away though a device still holds some of it");

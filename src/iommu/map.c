@@ -2,7 +2,7 @@
 /* Filling a DMA address space and taking maps away again. */
 #include "iommu/space.h"
 
-#define MAPS_MAX 65535u
+#define MAPS_MAX 131072u
 
 static int check_range(const struct vd_dma_space *space, uint64_t iova, uint64_t length,
 		       uint64_t offset)
@@ -145,6 +145,7 @@ static void close_range(struct vd_dma_space *space, uint64_t start, uint64_t las
 	while ((map = take_next(space, &at, last))) {
 		/* Release pairs with the acquire in dma_resolve(). */
 		atomic_store_explicit(&map->closed, true, memory_order_release);
+		iotlb_flush(&space->iotlb, map->start, map->last);
 		if (at == UINT64_MAX)
 			break;
 	}

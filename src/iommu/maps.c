@@ -12,7 +12,7 @@
 
 struct maps_node {
 	uint32_t height; /* 0: a leaf */
-	uint32_t count;	 /* children; of a leaf: maps, which only writers look at */
+	_Atomic uint32_t count; /* children; of a leaf: maps, which only writers look at */
 	const struct vd_env *env;
 	struct vd_deferred deferred;
 };
@@ -38,6 +38,23 @@ struct path {
 	struct leaf *leaf;
 };
 
+static uint32_t count_of(const struct maps_node *node)
+{
+	/* Acquire pairs with the release in count_add(): so many children are there. */
+	return atomic_load_explicit(&node->count, memory_order_acquire);
+}
+
+/* UINT32_MAX takes one away */
+static void count_add(struct maps_node *node, uint32_t n)
+{
+	atomic_store_explicit(&node->count, count_of(node) + n, memory_order_release);
+}
+
+static bool is_full(const struct inner *inner)
+{
+	return count_of(&inner->node) == FANOUT;
+}
+
 static uint64_t low_of(const struct inner *inner, unsigned i)
 {
 	return atomic_load_explicit(&inner->low[i], memory_order_relaxed);
@@ -57,7 +74,7 @@ static struct maps_node *root_of(const struct dma_maps *maps)
 
 static unsigned child_index(const struct inner *inner, uint64_t iova)
 {
-	unsigned base = 0, n = inner->node.count;
+	unsigned base = 0, n = count_of(&inner->node);
 
 	while (n > 1) {
 		unsigned half = n / 2;
@@ -147,7 +164,7 @@ static bool path_bound(const struct path *path, uint64_t *bound)
 	for (unsigned level = 0; level < path->height; level++) {
 		unsigned next = path->index[level] + 1;
 
-		if (next < path->inner[level]->node.count) {
+		if (next < count_of(&path->inner[level]->node)) {
 			*bound = low_of(path->inner[level], next);
 			return true;
 		}
@@ -235,14 +252,16 @@ static void slot_fill(struct leaf *leaf, unsigned slot, struct dma_map *map)
 	atomic_store_explicit(&leaf->start[slot], map->start, memory_order_relaxed);
 	/* Release pairs with the acquire in leaf_map(): the map is complete. */
 	atomic_store_explicit(&leaf->map[slot], map, memory_order_release);
-	leaf->node.count++;
+	count_add(&leaf->node, 1);
 }
 
 static void inner_append(struct inner *inner, uint64_t low, struct maps_node *child)
 {
-	atomic_init(&inner->low[inner->node.count], low);
-	atomic_init(&inner->child[inner->node.count], child);
-	inner->node.count++;
+	uint32_t count = count_of(&inner->node);
+
+	atomic_store_explicit(&inner->low[count], low, memory_order_relaxed);
+	atomic_store_explicit(&inner->child[count], child, memory_order_release);
+	count_add(&inner->node, 1);
 }
 
 /* Where the node at @level of the path (0: the leaf's parent) hangs: in its parent, or the root. */
@@ -295,7 +314,7 @@ static int reserve_fill(struct reserve *reserve, const struct vd_env *env, const
 		if (!reserve->leaf[reserve->leaves])
 			return -ENOMEM;
 	}
-	for (; !r && level < path->height && path->inner[level]->node.count == FANOUT; level++) {
+	for (; !r && level < path->height && is_full(path->inner[level]); level++) {
 		r = reserve_inner(reserve, env, level);
 		if (!r)
 			r = reserve_inner(reserve, env, level);
@@ -314,7 +333,7 @@ static void raise_separators(const struct path *path, uint64_t last)
 	for (unsigned level = 0; level < path->height; level++) {
 		struct inner *inner = path->inner[level];
 
-		for (unsigned i = path->index[level] + 1; i < inner->node.count; i++) {
+		for (unsigned i = path->index[level] + 1; i < count_of(&inner->node); i++) {
 			if (low_of(inner, i) > last)
 				return;
 			/* Relaxed: whoever sees the map that is inserted next, sees this. */
@@ -369,7 +388,7 @@ static uint64_t inner_fill(const struct inner *inner, unsigned index, const stru
 {
 	uint64_t right_low = 0;
 
-	for (unsigned i = 0, to = 0; i < inner->node.count; i++) {
+	for (unsigned i = 0, to = 0; i < count_of(&inner->node); i++) {
 		for (unsigned half = 0; half < (i == index ? 2u : 1u); half++, to++) {
 			uint64_t low = half ? halves->low : low_of(inner, i);
 			struct maps_node *child = i != index ? child_of(inner, i)
@@ -398,7 +417,7 @@ static void insert_by_split(struct dma_maps *maps, const struct path *path, stru
 	struct inner **spare = reserve->inner;
 	unsigned level = 0;
 
-	for (; level < path->height && path->inner[level]->node.count == FANOUT; level++) {
+	for (; level < path->height && is_full(path->inner[level]); level++) {
 		unsigned index = path->index[level];
 		unsigned cut = index == FANOUT - 1 ? FANOUT : FANOUT / 2;
 		struct inner *left = *spare++, *right = *spare++;
@@ -419,6 +438,20 @@ static void insert_by_split(struct dma_maps *maps, const struct path *path, stru
 	node_retire(&path->leaf->node);
 }
 
+static int insert_with_split(struct dma_maps *maps, const struct path *path, struct dma_map *map)
+{
+	struct reserve reserve = {.leaves = 0};
+	int r = reserve_fill(&reserve, maps->env, path);
+
+	if (r) {
+		reserve_free(&reserve);
+		return r;
+	}
+	raise_separators(path, map->last);
+	insert_by_split(maps, path, map, &reserve);
+	return 0;
+}
+
 static int insert_first(struct dma_maps *maps, struct dma_map *map)
 {
 	struct leaf *leaf = leaf_create(maps->env);
@@ -432,9 +465,33 @@ static int insert_first(struct dma_maps *maps, struct dma_map *map)
 	return 0;
 }
 
+/*
+ * A map behind all others of a full leaf, and of its parent, gets a leaf of its own, which the
+ * parent takes as its last child: maps that come in order leave full leaves behind.
+ * Return: 0; -EAGAIN this is no such case; -ENOMEM.
+ */
+static int insert_behind(struct dma_maps *maps, const struct path *path, struct dma_map *map)
+{
+	struct inner *parent = path->inner[0];
+	struct leaf *leaf;
+
+	if (!path->height || count_of(&parent->node) == FANOUT ||
+	    path->index[0] + 1 != count_of(&parent->node))
+		return -EAGAIN;
+	for (unsigned i = 0; i < LEAF_SLOTS; i++)
+		if (leaf_map(path->leaf, i)->start > map->start)
+			return -EAGAIN;
+	leaf = leaf_create(maps->env);
+	if (!leaf)
+		return -ENOMEM;
+	raise_separators(path, map->last);
+	slot_fill(leaf, 0, map);
+	inner_append(parent, map->start, &leaf->node);
+	return 0;
+}
+
 int dma_maps_insert(struct dma_maps *maps, struct dma_map *map)
 {
-	struct reserve reserve = {.leaves = 0};
 	struct path path;
 	unsigned slot = 0;
 	int r;
@@ -442,14 +499,12 @@ int dma_maps_insert(struct dma_maps *maps, struct dma_map *map)
 	if (!root_of(maps))
 		return insert_first(maps, map);
 	path_find(maps, map->start, &path);
-	if (path.leaf->node.count == LEAF_SLOTS) {
-		r = reserve_fill(&reserve, maps->env, &path);
-		if (r) {
-			reserve_free(&reserve);
+	if (count_of(&path.leaf->node) == LEAF_SLOTS) {
+		r = insert_behind(maps, &path, map);
+		if (r == -EAGAIN)
+			r = insert_with_split(maps, &path, map);
+		if (r)
 			return r;
-		}
-		raise_separators(&path, map->last);
-		insert_by_split(maps, &path, map, &reserve);
 	} else {
 		while (leaf_map(path.leaf, slot))
 			slot++;
@@ -467,7 +522,7 @@ static void tree_retire(struct maps_node *node)
 	if (node->height) {
 		const struct inner *inner = (const struct inner *)node;
 
-		for (unsigned i = 0; i < node->count; i++)
+		for (unsigned i = 0; i < count_of(node); i++)
 			tree_retire(child_of(inner, i));
 	}
 	node_retire(node);
@@ -483,16 +538,16 @@ static void leaf_drop(struct dma_maps *maps, const struct path *path)
 	unsigned level = 0;
 
 	/* ancestors that have no other child go as well */
-	while (path->inner[level]->node.count == 1)
+	while (count_of(&path->inner[level]->node) == 1)
 		level++;
 	old = path->inner[level];
-	if (level + 1 == path->height && old->node.count == 2) {
+	if (level + 1 == path->height && count_of(&old->node) == 2) {
 		link_set(maps, path, level, child_of(old, !path->index[level]));
 	} else {
 		copy = inner_create(maps->env, level + 1);
 		if (!copy)
 			return;
-		for (unsigned i = 0; i < old->node.count; i++)
+		for (unsigned i = 0; i < count_of(&old->node); i++)
 			if (i != path->index[level])
 				inner_append(copy, low_of(old, i), child_of(old, i));
 		link_set(maps, path, level, &copy->node);
@@ -519,6 +574,7 @@ void dma_maps_remove(struct dma_maps *maps, struct dma_map *map)
 		slot++;
 	atomic_store_explicit(&path.leaf->map[slot], NULL, memory_order_relaxed);
 	atomic_store_explicit(&path.leaf->start[slot], NO_START, memory_order_relaxed);
-	if (--path.leaf->node.count == 0)
+	count_add(&path.leaf->node, UINT32_MAX);
+	if (count_of(&path.leaf->node) == 0)
 		leaf_drop(maps, &path);
 }

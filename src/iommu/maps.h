@@ -3,8 +3,9 @@
  * The map database: which IOVA range is which piece of which object.
  *
  * A B+-tree whose readers never lock and never retry. What a reader relies on:
- * - inner nodes are replaced, not changed, but for two single stores: a child pointer (to a node
- *   with the same content) and a separator that is raised over a gap;
+ * - inner nodes are replaced, not changed, but for single stores: a child pointer (to a node with
+ *   the same content), a separator that is raised over a gap, and the count, when a last child is
+ *   added;
  * - leaves are unsorted and change in place, one slot at a time. A slot's key only leads to a map;
  *   the map itself is immutable and says what it covers, so a slot that is reused meanwhile
  *   misleads nobody;

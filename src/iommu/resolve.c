@@ -58,6 +58,7 @@ static int resolve_map(const struct vd_dma_space *space, uint64_t iova, unsigned
 		return -EFAULT;
 	piece->run = page.run - 1 < left ? page.run : left + 1;
 	piece->pointer = pointer_of(space, &page, piece->key);
+	piece->rights = map->access & (page.writable ? VD_READ | VD_WRITE : VD_READ);
 	return 0;
 }
 
@@ -112,6 +113,26 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 	return r;
 }
 
+int dma_resolve_keep(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		     struct dma_piece *piece)
+{
+	struct iotlb_fill fill = {.block = NULL};
+	bool known = !space->mem && iotlb_begin(&space->iotlb, iova, &fill);
+	int r = dma_resolve(space, iova, access, piece);
+
+	if (r || space->mem)
+		return r;
+	if (known) {
+		iotlb_fill(&fill, iova, piece->rights, piece->pointer, piece->run);
+		return 0;
+	}
+	/* Once for so many pages: who holds the lock waits for no read section. */
+	dma_lock(space);
+	iotlb_make(&space->iotlb, iova);
+	dma_unlock(space);
+	return 0;
+}
+
 /* ---- waiting for the end of a change -------------------------------------------------------- */
 
 /* If true, chain and guest memory stay until chain_leave(). */
@@ -154,25 +175,6 @@ uint64_t dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length)
 }
 
 /* ---- counting ------------------------------------------------------------------------------- */
-
-/* Which thread this is: only the address is used. */
-static unsigned thread_counter(void)
-{
-	static _Thread_local char self;
-	uint64_t hash = (uint64_t)(uintptr_t)&self * UINT64_C(0x9e3779b97f4a7c15);
-
-	return (unsigned)(hash >> 60) % DMA_COUNTERS;
-}
-
-void dma_count(struct vd_dma_space *space, uint64_t translations)
-{
-	_Atomic uint64_t *counter = &space->counters[thread_counter()].translations;
-
-	/* No atomic addition, which would cost as much as the translation itself. */
-	atomic_store_explicit(counter,
-			      atomic_load_explicit(counter, memory_order_relaxed) + translations,
-			      memory_order_relaxed);
-}
 
 int dma_fault(struct vd_dma_space *space)
 {

@@ -34,6 +34,7 @@ int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space 
 	space->env = env;
 	space->host = config->host;
 	space->window_base = vd_host_window_base(config->host);
+	space->ours = vd_host_ours(config->host);
 	space->host_page_shift = vd_host_page_shift(config->host);
 	space->page_shift = config->page_shift ? config->page_shift : space->host_page_shift;
 	space->pin_limit_ns =
@@ -43,6 +44,7 @@ int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space 
 	space->maps.env = env;
 	space->chain = vd_host_notifier(config->host);
 	space->listener.ops = &dma_listener_ops;
+	iotlb_init(&space->iotlb, env);
 	env->lock_init(env, &space->lock);
 	env->lock_init(env, &space->tracking);
 	r = vd_notifier_register(space->chain, &space->listener);
@@ -70,6 +72,7 @@ void vd_dma_space_put(struct vd_dma_space *space)
 	if (atomic_fetch_sub_explicit(&space->references, 1, memory_order_acq_rel) != 1)
 		return;
 	dma_dirty_end(space);
+	iotlb_fini(&space->iotlb);
 	env->lock_destroy(env, &space->tracking);
 	env->lock_destroy(env, &space->lock);
 	env->release(env, space, sizeof(*space));
@@ -109,6 +112,7 @@ static int close_space(struct vd_dma_space *space, struct dma_map **list, bool *
 	dma_lock(space);
 	/* Release pairs with the acquire in dma_resolve(). */
 	atomic_store_explicit(&space->closed, true, memory_order_release);
+	iotlb_flush_all(&space->iotlb);
 	dma_discards_wait(space, 0, UINT64_MAX);
 	r = dma_pins_drain(space, &all);
 	if (!r)

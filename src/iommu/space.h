@@ -6,6 +6,7 @@
 #include <viaduct/iommu.h>
 
 #include "iommu/dirty_pages.h"
+#include "iommu/iotlb.h"
 #include "iommu/maps.h"
 
 /* Translations are counted on every access: each thread in a cache line that is likely its own. */
@@ -31,6 +32,7 @@ struct vd_dma_space {
 	const struct vd_env *env;
 	struct vd_host *host;
 	uintptr_t window_base;
+	const volatile uint32_t *ours; /* see vd_host_ours(): only with an object at hand */
 	unsigned page_shift, host_page_shift;
 	uint64_t pin_limit_ns;
 	_Atomic uint32_t references;
@@ -71,6 +73,8 @@ struct vd_dma_space {
 	struct dma_tracked *tracked; /* under @tracking */
 
 	struct dma_counter counters[DMA_COUNTERS];
+	/* Of a space that follows a guest it stays empty: slots change as a whole. */
+	struct iotlb iotlb;
 };
 
 static inline void dma_lock(struct vd_dma_space *space)
@@ -91,6 +95,19 @@ bool dma_sleep(struct vd_dma_space *space, uint64_t deadline_ns);
 /* dma_wake() - lock held */
 void dma_wake(struct vd_dma_space *space);
 
+static inline void dma_count(struct vd_dma_space *space, uint64_t translations)
+{
+	/* which thread this is */
+	uint64_t hash = (uint64_t)(uintptr_t)__builtin_thread_pointer() *
+			UINT64_C(0x9e3779b97f4a7c15);
+	_Atomic uint64_t *counter = &space->counters[(hash >> 60) % DMA_COUNTERS].translations;
+
+	/* No atomic addition, which would cost as much as the translation itself. */
+	atomic_store_explicit(counter,
+			      atomic_load_explicit(counter, memory_order_relaxed) + translations,
+			      memory_order_relaxed);
+}
+
 /* ---- resolve.c ------------------------------------------------------------------------------ */
 
 /*
@@ -105,6 +122,7 @@ struct dma_piece {
 	bool device;
 	bool dirty_log;
 	bool watched; /* and the access stores */
+	unsigned rights; /* of a map: what may be done to the page, as long as nothing changes */
 };
 
 /*
@@ -114,6 +132,12 @@ struct dma_piece {
  */
 int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		struct dma_piece *piece);
+/*
+ * dma_resolve_keep() - dma_resolve() for the next time as well; in a read section, the lock not
+ * held
+ */
+int dma_resolve_keep(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		     struct dma_piece *piece);
 /* dma_wait_for() - no lock held, not in a read section */
 void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece);
 /*
@@ -121,7 +145,6 @@ void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece);
  * Return: for vd_mem_watch_told().
  */
 uint64_t dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length);
-void dma_count(struct vd_dma_space *space, uint64_t translations);
 /* dma_fault() - counts. Return: -EFAULT. */
 int dma_fault(struct vd_dma_space *space);
 

@@ -173,23 +173,39 @@ static int attach(struct vd_pci_host *host, struct vd_pci_seat *seat, struct vd_
 	return 0;
 }
 
+static void leave_group(struct vd_device *device)
+{
+	struct vd_group *group = vd_device_group(device);
+
+	if (group)
+		vd_group_leave(group);
+}
+
 int vd_pci_host_plug(struct vd_pci_host *host, struct vd_device *device, unsigned slot,
 		     struct vd_error *error)
 {
+	struct vd_group *group = vd_device_group(device);
 	struct vd_pci_seat *seat;
 	int rc;
 
 	if (slot >= VD_PCI_SLOTS)
 		return vd_error_set(error, -EINVAL, "a PCI bus has slots 0 to %u, not %u",
 				    VD_PCI_SLOTS - 1, slot);
+	if (group && vd_group_take(group, host))
+		return vd_error_set(error, -EBUSY, "%s: others use devices of its group",
+				    vd_device_name(device));
 	rc = vd_pci_seat_create(host, device, slot, &seat, error);
-	if (rc)
+	if (rc) {
+		leave_group(device);
 		return rc;
+	}
 	lock(host);
 	rc = attach(host, seat, error);
 	unlock(host);
-	if (rc)
+	if (rc) {
+		leave_group(device);
 		vd_pci_seat_destroy(seat);
+	}
 	return rc;
 }
 
@@ -213,8 +229,10 @@ int vd_pci_host_unplug(struct vd_pci_host *host, unsigned slot)
 		vd_pci_map_sync(host);
 	}
 	unlock(host);
-	if (!rc)
+	if (!rc) {
+		leave_group(seat->device);
 		vd_pci_seat_destroy(seat);
+	}
 	return rc;
 }
 
@@ -257,6 +275,11 @@ static int show_bar(const struct vd_pci_seat *seat, unsigned i,
 			.absent = bar->now.placed ? NULL : bar->absent,
 		};
 
+		if (bar->small) {
+			area.direct = bar->now.placed && bar->now.direct;
+			area.reason = area.direct ? NULL : bar->now.placed ? bar->now.reason
+									  : plan->reason;
+		}
 		if (area.placed)
 			area.gpa.value = bar->now.base + plan->offset;
 		rc = fn(context, &area);

@@ -15,6 +15,7 @@
 #define VD_PCI_ECAM_BUS UINT64_C(0x100000)
 #define VD_PCI_WINDOWS 2u
 /* One before each BAR and one behind the last, in each window. */
+#define VD_PCI_PAGES_MAX (VD_PCI_SLOTS * VD_PCI_BARS)
 #define VD_PCI_GAPS_MAX (VD_PCI_WINDOWS + VD_PCI_SLOTS * VD_PCI_BARS)
 
 struct vd_pci_seat;
@@ -34,10 +35,14 @@ struct vd_pci_part {
 	uint32_t id, next_id;
 };
 
-/* struct vd_pci_placement - where a BAR is, or shall be */
+/*
+ * struct vd_pci_placement - where a BAR is, or shall be
+ * @direct: of a small one: the page around it is mapped; else @reason says why not
+ */
 struct vd_pci_placement {
-	bool placed;
+	bool placed, direct;
 	uint64_t base;
+	char reason[VD_PCI_REASON_BYTES];
 };
 
 /*
@@ -46,6 +51,10 @@ struct vd_pci_placement {
  * @home: address it was given when plugged
  * @now: what the slots say; @next: what they shall say after vd_pci_map_apply()
  * @absent: why it is not placed
+ * @small: less than a page, all of it mappable: its only part is trapped, unless the page around it
+ *	can be mapped where the guest puts it
+ * @memory, @memory_offset: of a small one; referenced
+ * @words: of a small one: the reason that its slot shows, and that of the next one
  */
 struct vd_pci_guest_bar {
 	uint64_t size, home;
@@ -54,6 +63,22 @@ struct vd_pci_guest_bar {
 	const char *absent;
 	unsigned part_count;
 	struct vd_pci_part parts[VD_PCI_PARTS_MAX];
+	bool small;
+	struct vd_host_object *memory;
+	uint64_t memory_offset;
+	unsigned word;
+	char words[2][VD_PCI_REASON_BYTES];
+};
+
+/*
+ * struct vd_pci_page - a guest page that shows a page of the memory of small BARs, whole
+ * @object, @offset: borrowed of a BAR in it
+ */
+struct vd_pci_page {
+	uint64_t base;
+	struct vd_host_object *object;
+	uint64_t offset;
+	uint32_t id;
 };
 
 /*
@@ -100,6 +125,8 @@ struct vd_pci_host {
 	struct vd_pci_seat *seats[VD_PCI_SLOTS];
 	unsigned gap_count;
 	struct vd_pci_gap gaps[VD_PCI_GAPS_MAX];
+	unsigned page_count;
+	struct vd_pci_page pages[VD_PCI_PAGES_MAX];
 	struct vd_pci_host_stats stats;
 	/* Without the lock. */
 	_Atomic uint64_t direct_pages, absent_reads, messages, messages_dropped;
@@ -150,6 +177,21 @@ void vd_pci_map_claim(struct vd_pci_seat *seat, unsigned bar);
  * is counted
  */
 void vd_pci_map_sync(struct vd_pci_host *host);
+
+/* ---- page.c: BARs smaller than a page ---- */
+
+/* vd_pci_page_of() - where the page of its memory begins that a small BAR lies in */
+uint64_t vd_pci_page_of(const struct vd_pci_host *host, const struct vd_pci_guest_bar *bar);
+/* vd_pci_same_page() - whether two BARs are small and lie in one page of memory */
+bool vd_pci_same_page(const struct vd_pci_host *host, const struct vd_pci_guest_bar *a,
+		      const struct vd_pci_guest_bar *b);
+/*
+ * vd_pci_pages_plan() - decide for each small BAR of the next placement whether its page is mapped,
+ * or why not. Return: number of pages
+ */
+unsigned vd_pci_pages_plan(struct vd_pci_host *host, struct vd_pci_page pages[VD_PCI_PAGES_MAX]);
+/* vd_pci_pages_stale() - whether one of them would have to be shown otherwise than it is */
+bool vd_pci_pages_stale(struct vd_pci_host *host);
 
 /* ---- ecam.c: configuration space ---- */
 

@@ -79,6 +79,13 @@ static bool stays(const struct vd_pci_guest_bar *bar)
 	return bar->now.placed && bar->next.placed && bar->now.base == bar->next.base;
 }
 
+/* Whether its slots are the same afterwards; a direct small one has none of its own. */
+static bool keeps_slots(const struct vd_pci_guest_bar *bar)
+{
+	return stays(bar) && (!bar->small || (bar->now.direct == bar->next.direct &&
+					      !strcmp(bar->now.reason, bar->next.reason)));
+}
+
 static int add_part(struct vd_mem_update *update, const struct vd_pci_guest_bar *bar,
 		    struct vd_pci_part *part)
 {
@@ -88,7 +95,7 @@ static int add_part(struct vd_mem_update *update, const struct vd_pci_guest_bar 
 		.kind = VD_SLOT_TRAP,
 		.ops = &part_ops,
 		.context = part,
-		.reason = part->plan.reason,
+		.reason = bar->small ? bar->words[!bar->word] : part->plan.reason,
 		.name = vd_device_name(part->seat->device),
 	};
 
@@ -106,12 +113,15 @@ static int change_bar(struct vd_mem_update *update, struct vd_pci_guest_bar *bar
 {
 	int rc = 0;
 
-	if (stays(bar))
+	if (keeps_slots(bar))
 		return 0;
+	/* The slots of now go on showing the other words until they have left. */
+	if (adding && bar->small)
+		memcpy(bar->words[!bar->word], bar->next.reason, sizeof(bar->words[0]));
 	for (unsigned i = 0; i < bar->part_count && !rc; i++) {
-		if (adding && bar->next.placed)
+		if (adding && bar->next.placed && !bar->next.direct)
 			rc = add_part(update, bar, &bar->parts[i]);
-		else if (!adding && bar->now.placed)
+		else if (!adding && bar->now.placed && !bar->now.direct)
 			rc = vd_mem_remove(update, bar->parts[i].id);
 	}
 	return rc;
@@ -129,28 +139,39 @@ static int change_bars(struct vd_pci_host *host, struct vd_mem_update *update, b
 	return rc;
 }
 
-/* The first BAR of the next placement at or behind @position, below @end. */
-static const struct vd_pci_guest_bar *next_bar(struct vd_pci_host *host, uint64_t position,
-					       uint64_t end)
+/* What of the next placement has slots. */
+struct plan {
+	unsigned page_count, gap_count;
+	struct vd_pci_page pages[VD_PCI_PAGES_MAX];
+	struct vd_pci_gap gaps[VD_PCI_GAPS_MAX];
+};
+
+/* The first BAR or page at or behind @position, below @end; size 0: there is none. */
+static struct vd_region_area next_thing(struct vd_pci_host *host, const struct plan *plan,
+					uint64_t position, uint64_t end)
 {
-	const struct vd_pci_guest_bar *found = NULL;
+	struct vd_region_area found = {end, 0};
 	struct vd_pci_seat *seat;
 
 	vd_pci_each_seat (host, seat) {
 		for (unsigned i = 0; i < VD_PCI_BARS; i++) {
 			const struct vd_pci_guest_bar *bar = &seat->bars[i];
 
-			if (bar->next.placed && bar->next.base >= position &&
-			    bar->next.base < end && (!found || bar->next.base < found->next.base))
-				found = bar;
+			if (bar->next.placed && !bar->next.direct && bar->next.base >= position &&
+			    bar->next.base < found.offset)
+				found = (struct vd_region_area){bar->next.base, bar->size};
 		}
 	}
+	for (unsigned i = 0; i < plan->page_count; i++)
+		if (plan->pages[i].base >= position && plan->pages[i].base < found.offset)
+			found = (struct vd_region_area){plan->pages[i].base, host->page};
 	return found;
 }
 
-/* What the windows hold besides the BARs of the next placement. Return: number of gaps. */
-static unsigned find_gaps(struct vd_pci_host *host, struct vd_pci_gap gaps[VD_PCI_GAPS_MAX])
+/* What the windows hold besides. Return: number of gaps. */
+static unsigned find_gaps(struct vd_pci_host *host, struct plan *plan)
 {
+	struct vd_pci_gap *gaps = plan->gaps;
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < VD_PCI_WINDOWS; i++) {
@@ -158,14 +179,14 @@ static unsigned find_gaps(struct vd_pci_host *host, struct vd_pci_gap gaps[VD_PC
 		uint64_t end = position + host->windows[i].size;
 
 		while (position < end) {
-			const struct vd_pci_guest_bar *bar = next_bar(host, position, end);
-			uint64_t stop = bar ? bar->next.base : end;
+			struct vd_region_area thing = next_thing(host, plan, position, end);
+			uint64_t stop = thing.offset;
 
 			if (stop > position) {
 				vd_assert(count < VD_PCI_GAPS_MAX);
 				gaps[count++] = (struct vd_pci_gap){position, stop - position, 0};
 			}
-			position = bar ? stop + bar->size : end;
+			position = stop + thing.size;
 		}
 	}
 	return count;
@@ -216,20 +237,67 @@ static int add_gaps(struct vd_pci_host *host, struct vd_mem_update *update, stru
 	return rc;
 }
 
-/* After the commit: what was next is now. */
-static void settle(struct vd_pci_host *host, const struct vd_pci_gap *next, unsigned next_count)
+static const struct vd_pci_page *same_page(const struct vd_pci_page *pages, unsigned count,
+					   const struct vd_pci_page *page)
 {
+	for (unsigned i = 0; i < count; i++)
+		if (pages[i].base == page->base && pages[i].object == page->object &&
+		    pages[i].offset == page->offset)
+			return &pages[i];
+	return NULL;
+}
+
+static int remove_pages(struct vd_pci_host *host, struct vd_mem_update *update,
+			const struct plan *plan)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < host->page_count && !rc; i++)
+		if (!same_page(plan->pages, plan->page_count, &host->pages[i]))
+			rc = vd_mem_remove(update, host->pages[i].id);
+	return rc;
+}
+
+static int add_pages(struct vd_pci_host *host, struct vd_mem_update *update, struct plan *plan)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < plan->page_count && !rc; i++) {
+		struct vd_pci_page *page = &plan->pages[i];
+		const struct vd_pci_page *old = same_page(host->pages, host->page_count, page);
+		struct vd_slot_config slot = {
+			.base = {page->base},
+			.size = host->page,
+			.kind = VD_SLOT_DEVICE,
+			.object = page->object,
+			.offset = page->offset,
+			.name = vd_host_object_name(page->object),
+		};
+
+		if (old)
+			page->id = old->id;
+		else
+			rc = vd_mem_add(update, &slot, &page->id, NULL);
+	}
+	return rc;
+}
+
+/* After the commit: what was next is now. */
+static void settle(struct vd_pci_host *host, const struct plan *plan)
+{
+	uint64_t direct = plan->page_count * host->page;
 	struct vd_pci_seat *seat;
-	uint64_t direct = 0;
 
 	vd_pci_each_seat (host, seat) {
 		for (unsigned i = 0; i < VD_PCI_BARS; i++) {
 			struct vd_pci_guest_bar *bar = &seat->bars[i];
-			bool changed = !stays(bar);
+			bool moved = !stays(bar), changed = !keeps_slots(bar);
 
-			host->stats.removed += changed && bar->now.placed;
-			host->stats.placed += changed && bar->next.placed;
+			host->stats.removed += moved && bar->now.placed;
+			host->stats.placed += moved && bar->next.placed;
 			bar->now = bar->next;
+			if (changed && bar->small && bar->now.placed && !bar->now.direct)
+				bar->word = !bar->word;
 			for (unsigned k = 0; k < bar->part_count; k++) {
 				if (changed)
 					bar->parts[k].id = bar->parts[k].next_id;
@@ -238,8 +306,10 @@ static void settle(struct vd_pci_host *host, const struct vd_pci_gap *next, unsi
 			}
 		}
 	}
-	memcpy(host->gaps, next, next_count * sizeof(*next));
-	host->gap_count = next_count;
+	memcpy(host->gaps, plan->gaps, plan->gap_count * sizeof(*plan->gaps));
+	host->gap_count = plan->gap_count;
+	memcpy(host->pages, plan->pages, plan->page_count * sizeof(*plan->pages));
+	host->page_count = plan->page_count;
 	atomic_store_explicit(&host->direct_pages, direct / host->page, memory_order_relaxed);
 }
 
@@ -253,31 +323,44 @@ static void give_up(struct vd_pci_host *host)
 	}
 }
 
+/* What leaves first, so that others may have its place. */
+static int change_slots(struct vd_pci_host *host, struct vd_mem_update *update, struct plan *plan)
+{
+	int rc = remove_gaps(host, update, plan->gaps, plan->gap_count);
+
+	if (!rc)
+		rc = remove_pages(host, update, plan);
+	if (!rc)
+		rc = change_bars(host, update, false);
+	if (!rc)
+		rc = add_gaps(host, update, plan->gaps, plan->gap_count);
+	if (!rc)
+		rc = add_pages(host, update, plan);
+	if (!rc)
+		rc = change_bars(host, update, true);
+	return rc;
+}
+
 int vd_pci_map_apply(struct vd_pci_host *host)
 {
-	struct vd_pci_gap gaps[VD_PCI_GAPS_MAX];
-	unsigned count = find_gaps(host, gaps);
 	struct vd_mem_update *update;
+	struct plan plan;
 	int rc = vd_mem_begin(host->config.mem, &update);
 
 	if (rc) {
 		give_up(host);
 		return rc;
 	}
-	rc = remove_gaps(host, update, gaps, count);
-	if (!rc)
-		rc = change_bars(host, update, false);
-	if (!rc)
-		rc = add_gaps(host, update, gaps, count);
-	if (!rc)
-		rc = change_bars(host, update, true);
+	plan.page_count = vd_pci_pages_plan(host, plan.pages);
+	plan.gap_count = find_gaps(host, &plan);
+	rc = change_slots(host, update, &plan);
 	if (rc) {
 		vd_mem_abort(update);
 		give_up(host);
 		return rc;
 	}
 	vd_mem_commit(update);
-	settle(host, gaps, count);
+	settle(host, &plan);
 	return 0;
 }
 
@@ -329,7 +412,7 @@ static const char *try_bar(struct vd_pci_seat *seat, unsigned i)
 		return absent_outside;
 	if (!is_free(host, base, bar->size))
 		return absent_conflict;
-	bar->next = (struct vd_pci_placement){true, base};
+	bar->next = (struct vd_pci_placement){.placed = true, .base = base};
 	return NULL;
 }
 
@@ -411,6 +494,6 @@ void vd_pci_map_sync(struct vd_pci_host *host)
 	bool any = plan_leaving(host);
 
 	any |= plan_arriving(host);
-	if (any && vd_pci_map_apply(host))
+	if ((any || vd_pci_pages_stale(host)) && vd_pci_map_apply(host))
 		note_failure(host);
 }

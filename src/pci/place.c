@@ -68,14 +68,20 @@ static uint64_t obstacle(struct vd_pci_host *host, const struct vd_pci_seat *arr
 	return 0;
 }
 
+/* Where a small BAR has to lie in its page so that the page can be mapped. */
+static uint64_t in_page(const struct vd_pci_host *host, const struct vd_pci_guest_bar *bar)
+{
+	return bar->small ? bar->memory_offset & (host->page - 1) : 0;
+}
+
 /*
  * First fit. BARs smaller than a page get one to themselves, as firmware does it.
  * Return: the address, 0 if there is no room.
  */
 static uint64_t find_room(struct vd_pci_host *host, const struct vd_pci_seat *seat,
-			  const struct vd_region_area *window, uint64_t size)
+			  const struct vd_region_area *window, const struct vd_pci_guest_bar *bar)
 {
-	uint64_t align = size > host->page ? size : host->page;
+	uint64_t align = bar->size > host->page ? bar->size : host->page;
 	uint64_t base = window->offset, end;
 
 	if (!base)
@@ -89,9 +95,41 @@ static uint64_t find_room(struct vd_pci_host *host, const struct vd_pci_seat *se
 			return 0;
 		end = obstacle(host, seat, base, align);
 		if (!end)
-			return base;
+			return base + in_page(host, bar);
 		base = end;
 	}
+}
+
+/*
+ * In the page of another BAR that it shares a page of memory with: then one slot shows them all.
+ * Return: the address, 0 if there is none, or its place is taken.
+ */
+static uint64_t find_companion(struct vd_pci_host *host, const struct vd_pci_seat *arriving,
+			       const struct vd_pci_guest_bar *bar,
+			       const struct vd_pci_seat *seat)
+{
+	for (unsigned i = 0; i < VD_PCI_BARS; i++) {
+		const struct vd_pci_guest_bar *other = &seat->bars[i];
+		uint64_t base = (other->home & ~(host->page - 1)) + in_page(host, bar);
+
+		if (other != bar && other->home && vd_pci_same_page(host, bar, other) &&
+		    !obstacle(host, arriving, base, bar->size))
+			return base;
+	}
+	return 0;
+}
+
+static uint64_t find_shared(struct vd_pci_host *host, const struct vd_pci_seat *arriving,
+			    const struct vd_pci_guest_bar *bar)
+{
+	uint64_t home = bar->small ? find_companion(host, arriving, bar, arriving) : 0;
+	struct vd_pci_seat *seat;
+
+	vd_pci_each_seat (host, seat) {
+		if (bar->small && !home)
+			home = find_companion(host, arriving, bar, seat);
+	}
+	return home;
 }
 
 /*
@@ -101,14 +139,17 @@ static uint64_t find_home(struct vd_pci_host *host, const struct vd_pci_seat *se
 			  const struct vd_pci_guest_bar *bar)
 {
 	const struct vd_region_area *low = &host->windows[0], *high = &host->windows[1];
-	uint64_t home = 0;
+	uint64_t home = find_shared(host, seat, bar);
 
+	if (home && (bar->is_64 || home < UINT64_C(1) << 32))
+		return home;
+	home = 0;
 	if (bar->is_64 && bar->prefetch)
-		home = find_room(host, seat, high, bar->size);
+		home = find_room(host, seat, high, bar);
 	if (!home)
-		home = find_room(host, seat, low, bar->size);
+		home = find_room(host, seat, low, bar);
 	if (!home && bar->is_64)
-		home = find_room(host, seat, high, bar->size);
+		home = find_room(host, seat, high, bar);
 	return home;
 }
 

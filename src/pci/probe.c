@@ -172,6 +172,30 @@ static void take_memory(struct vd_pci_seat *seat, struct vd_pci_part *part)
 	part->object_offset = offset;
 }
 
+/* All of a BAR that is smaller than a page, as one part that page.c decides about. */
+static bool take_small(struct vd_pci_seat *seat, unsigned i)
+{
+	const struct vd_region *region = vd_device_region(seat->device, VD_REGION_BAR0 + i);
+	const struct vd_pci_msix *msix = &seat->msix;
+	struct vd_pci_guest_bar *bar = &seat->bars[i];
+	struct vd_host_object *object;
+	uint64_t offset;
+
+	if (bar->size >= seat->host->page || region->area_count != 1 ||
+	    region->areas[0].size != bar->size ||
+	    (msix->count && (msix->table_bar == i || msix->pba_bar == i)) ||
+	    vd_device_map_area(seat->device, i, 0, bar->size, &object, &offset) ||
+	    vd_host_object_host(object) != vd_mem_host(seat->host->config.mem))
+		return false;
+	bar->small = true;
+	bar->memory = vd_host_object_get(object);
+	bar->memory_offset = offset;
+	bar->part_count = 1;
+	bar->parts[0] = (struct vd_pci_part){
+		.seat = seat, .bar = i, .plan = {0, bar->size, VD_PCI_WHY_PLACE, "not placed"}};
+	return true;
+}
+
 static void plan_parts(struct vd_pci_seat *seat, unsigned i)
 {
 	const struct vd_pci_msix *msix = &seat->msix;
@@ -188,6 +212,8 @@ static void plan_parts(struct vd_pci_seat *seat, unsigned i)
 	};
 
 	if (!bar->size)
+		return;
+	if (take_small(seat, i))
 		return;
 	if (msix->count && msix->table_bar == i)
 		facts.hidden[0] = (struct vd_region_area){msix->table,
@@ -270,6 +296,7 @@ void vd_pci_seat_destroy(struct vd_pci_seat *seat)
 
 		for (unsigned k = 0; k < bar->part_count; k++)
 			vd_host_object_put(bar->parts[k].object);
+		vd_host_object_put(bar->memory);
 	}
 	vd_pci_msix_fini(&seat->msix);
 	vd_pci_msi_fini(&seat->msi);

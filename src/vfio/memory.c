@@ -202,7 +202,7 @@ void device_memory_put(struct vd_device *device)
 static bool piece(const struct vd_device *device, unsigned n, enum vd_invalidate_reason reason,
 		  struct vd_invalidation *event)
 {
-	const struct vd_region *region = &device->regions[n - DEVICE_MEMORIES];
+	const struct vd_region *region;
 
 	*event = (struct vd_invalidation){.blockable = true, .reason = reason};
 	if (n < DEVICE_MEMORIES) {
@@ -212,6 +212,7 @@ static bool piece(const struct vd_device *device, unsigned n, enum vd_invalidate
 	}
 	if (!device->packed[n - DEVICE_MEMORIES])
 		return false;
+	region = &device->regions[n - DEVICE_MEMORIES];
 	event->object = object_of(device, region);
 	event->start = region->memory_offset >> device->page_shift << device->page_shift;
 	event->length = (uint64_t)1 << device->page_shift;

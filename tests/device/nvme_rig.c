@@ -40,7 +40,7 @@ static void make_image(struct rig *rig)
 	free(bytes);
 }
 
-static void make_memory(struct rig *rig)
+static void make_memory(struct rig *rig, const struct vd_dma_remote_ops *ops)
 {
 	struct vd_host_config host = {.env = rig->env};
 	struct vd_mem_config mem = {.env = rig->env};
@@ -58,7 +58,11 @@ static void make_memory(struct rig *rig)
 	assert_int_equal(vd_mem_add_slot(rig->mem, &slot, &rig->ram_slot, NULL), 0);
 	dma.host = rig->host;
 	assert_int_equal(vd_dma_space_create(&dma, &rig->space, NULL), 0);
-	assert_int_equal(vd_dma_follow(rig->space, rig->mem, NULL), 0);
+	if (ops)
+		assert_int_equal(vd_dma_map_remote(rig->space, (vd_iova){RIG_RAM}, RIG_RAM_SIZE,
+						   VD_READ | VD_WRITE, ops, rig), 0);
+	else
+		assert_int_equal(vd_dma_follow(rig->space, rig->mem, NULL), 0);
 }
 
 static void sink(void *context, enum vd_irq_index index, unsigned vector, bool level)
@@ -72,6 +76,12 @@ static void sink(void *context, enum vd_irq_index index, unsigned vector, bool l
 
 void rig_open(struct rig *rig, const struct vd_nvme_config *config)
 {
+	rig_open_remote(rig, config, NULL);
+}
+
+void rig_open_remote(struct rig *rig, const struct vd_nvme_config *config,
+		     const struct vd_dma_remote_ops *ops)
+{
 	struct vd_nvme_config nvme = config ? *config : (struct vd_nvme_config){0};
 	struct vd_error error = {0};
 	int rc;
@@ -80,7 +90,7 @@ void rig_open(struct rig *rig, const struct vd_nvme_config *config)
 	rig_inject_site = NULL;
 	rig->env = rig_env();
 	make_image(rig);
-	make_memory(rig);
+	make_memory(rig, ops);
 	nvme.env = rig->env;
 	nvme.host = rig->host;
 	nvme.space = rig->space;

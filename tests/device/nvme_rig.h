@@ -64,6 +64,11 @@ extern int rig_inject_code;
  * space are filled in
  */
 void rig_open(struct rig *rig, const struct vd_nvme_config *config);
+/**
+ * rig_open_remote() - the same, with memory that is reached by messages; the callbacks get the rig
+ */
+void rig_open_remote(struct rig *rig, const struct vd_nvme_config *config,
+		     const struct vd_dma_remote_ops *ops);
 void rig_close(struct rig *rig);
 /**
  * rig_start() - bus mastering, enable, admin queue, and one I/O pair (1) of @entries, 0 for none

@@ -272,6 +272,52 @@ static void a_transfer_goes_on_elsewhere(void **state)
 	vd_device_put(other);
 }
 
+static struct vd_device *far_device;
+
+/* The client looks at the device before it answers, as QEMU's processors do. */
+static int far_read(void *context, vd_iova iova, void *buffer, size_t length)
+{
+	(void)context;
+	(void)iova;
+	assert_int_equal(edu_get(far_device, 0x98, 8), 5);
+	edu_put(far_device, 4, 4, 0);
+	memset(buffer, 0x5a, length);
+	return 0;
+}
+
+static int far_write(void *context, vd_iova iova, const void *buffer, size_t length)
+{
+	(void)context;
+	(void)iova;
+	(void)length;
+	assert_int_equal(((const uint8_t *)buffer)[99], 0x5a);
+	return -EIO;
+}
+
+static void memory_may_be_far_away(void **state)
+{
+	static const struct vd_dma_remote_ops ops = {far_read, far_write};
+	struct vd_dma_config config = {.env = &rig.test.env, .host = rig.host};
+	struct vd_dma_space *space, *near = rig.space;
+
+	(void)state;
+	assert_int_equal(vd_dma_space_create(&config, &space, NULL), 0);
+	assert_int_equal(vd_dma_map_remote(space, (vd_iova){EDU_IOVA}, EDU_MEMORY,
+					   VD_READ | VD_WRITE, &ops, NULL), 0);
+	rig.space = space;
+	far_device = edu_rig_device(&rig, 0);
+	rig.space = near;
+	edu_transfer(far_device, EDU_IOVA, EDU_BUFFER, 100, 5);
+	assert_int_equal(edu_get(far_device, 0x98, 8), 4);
+	assert_int_equal(edu_get(far_device, 0x24, 4), 0x100);
+	assert_int_equal(edu_get(far_device, 4, 4), UINT32_MAX);
+	/* An error is the end of it as well. */
+	edu_transfer(far_device, EDU_BUFFER, EDU_IOVA, 100, 3);
+	assert_int_equal(edu_get(far_device, 0x98, 8) & 1, 0);
+	vd_device_put(far_device);
+	vd_dma_space_destroy(space);
+}
+
 static void creation_fails_cleanly(void **state)
 {
 	(void)state;
@@ -304,7 +350,7 @@ int main(void)
 		TEST(sizes_that_are_not_allowed), TEST(there_and_back),
 		TEST(dma_interrupts_on_request), TEST(the_buffer_has_two_ends),
 		TEST(memory_that_is_not_there), TEST(only_28_wires), TEST(reset_forgets),
-		TEST(a_transfer_goes_on_elsewhere), TEST(creation_fails_cleanly),
+		TEST(a_transfer_goes_on_elsewhere), TEST(memory_may_be_far_away), TEST(creation_fails_cleanly),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# usage: user.sh disk | kill
+# usage: user.sh disk | kill | snapshot
 # Guests whose NVMe controllers are served by another process over vfio-user.
 #   disk   two guests at once, one of them on private memory, whose DMA goes by messages: each fills
 #          its disk with numbered records, and all of them are in the image
+#   snapshot  a machine is saved while it writes, and goes on; another goes on from there, with its
+#          controller in another server, on the disk as it was
 #   kill   the server is killed while the guest writes: the guest gets an error, and goes on
 . "$(dirname "$0")/guest.sh"
 
@@ -45,6 +47,40 @@ disk)
 	server=
 	all_there shared || fail 'the image is not what the guest wrote'
 	all_there private || fail 'the image is not what the guest on private memory wrote'
+	;;
+snapshot)
+	truncate -s 1M "$work/first.img"
+	serve "nvme,image=$work/first.img" --socket "$work/socket"
+	start first viaduct.job=killtest --name "user-$$" \
+		--device "vfio-user,socket=$work/socket" </dev/null
+	while IFS= read -r line <&3; do
+		case $(printf '%s' "$line" | tr -d '\r') in
+		'flushed 40') "$viaduct" snapshot "user-$$" "$work/live" >/dev/null ;;
+		'flushed 80')
+			# The disk as of one moment is the server's: nothing copies it with the machine.
+			"$viaduct" pause "user-$$" >/dev/null
+			cp "$work/first.img" "$work/second.img"
+			"$viaduct" snapshot "user-$$" "$work/saved" >/dev/null
+			"$viaduct" resume "user-$$" >/dev/null
+			;;
+		esac
+		echo "$line" >>"$work/first.console"
+	done
+	status=0
+	wait "$vm" || status=$?
+	vm=
+	[ "$status" = 0 ] || fail_boot first 'the guest did not go on'
+	all_there first || fail 'the image is not what the guest wrote'
+	kill -TERM "$server"
+	wait "$server" || fail "viaduct serve ended with $?"
+	rm "$work/ready"
+	[ -s "$work/live" ] || fail_boot first 'there is no snapshot of the running machine'
+	[ -s "$work/saved" ] || fail_boot first 'there is no snapshot of the paused machine'
+	serve "nvme,image=$work/second.img" --socket "$work/socket"
+	"$viaduct" run --restore "$work/saved" </dev/null >"$work/second.console" 2>&1 || status=$?
+	[ "$status" = 0 ] || fail_boot second 'the machine did not go on from its snapshot'
+	! console_has second '^flushed 79' || fail_boot second 'it began again'
+	all_there second || fail 'the image is not what both wrote'
 	;;
 kill)
 	truncate -s 64M "$work/kill.img"

@@ -330,6 +330,7 @@ static void test_no_memory(void **state)
 
 	(void)state;
 	tracked_open(&t);
+	put(&t, 3 * PAGE, 1); /* what it takes to store there at all */
 	assert_int_equal(start_all(&t), 0);
 	test_env_fail(&t.f.base.test, 1, -ENOMEM);
 	put(&t, 3 * PAGE, 1);

@@ -85,13 +85,13 @@ static void test_map_limit(void **state)
 
 	(void)state;
 	dma_open(&f);
-	for (uint64_t i = 0; i < 65535; i++)
+	for (uint64_t i = 0; i < 131072; i++)
 		assert_int_equal(dma_map(&f, i * PAGE, PAGE, i % RAM_PAGES * PAGE, VD_READ), 0);
-	assert_int_equal(dma_map(&f, 65535 * PAGE, PAGE, 0, VD_READ), -ENOSPC);
+	assert_int_equal(dma_map(&f, 131072 * PAGE, PAGE, 0, VD_READ), -ENOSPC);
 	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){0}, PAGE, &unmapped), 0);
-	assert_int_equal(dma_map(&f, 65535 * PAGE, PAGE, 0, VD_READ), 0);
+	assert_int_equal(dma_map(&f, 131072 * PAGE, PAGE, 0, VD_READ), 0);
 	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){0}, UINT64_C(1) << 40, &unmapped), 0);
-	assert_int_equal(unmapped, 65535 * PAGE);
+	assert_int_equal(unmapped, 131072 * PAGE);
 	dma_close_fixture(&f);
 }
 
@@ -168,6 +168,11 @@ static void test_map_keeps_object(void **state)
 
 	(void)state;
 	dma_open(&f);
+	/* what translations are kept in stays with the space */
+	assert_int_equal(dma_map(&f, 0, PAGE, 0, VD_READ), 0);
+	assert_true(readable(f.space, 0));
+	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){0}, PAGE, NULL), 0);
+	vd_env_hosted_drain();
 	blocks = f.base.test.blocks;
 	assert_int_equal(vd_host_ram_create(f.base.host, "short-lived", PAGE, 0, &object, NULL), 0);
 	assert_int_equal(vd_dma_map(f.space, (vd_iova){0}, PAGE, object, 0, VD_READ), 0);

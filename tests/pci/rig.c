@@ -25,14 +25,15 @@ struct vd_pci_host_config rig_config(struct rig *rig, bool direct)
 		.high = {HIGH},
 		.high_size = HIGH_SIZE,
 		.direct = direct,
+		.share_pages = true,
 		.msi = deliver,
 		.context = rig,
 	};
 }
 
-void rig_open_pages(struct rig *rig, bool direct, unsigned page_shift)
+void rig_open_host(struct rig *rig, bool direct, unsigned host_shift, unsigned page_shift)
 {
-	struct vd_host_config host = {.env = &rig->test.env};
+	struct vd_host_config host = {.env = &rig->test.env, .page_shift = host_shift};
 	struct vd_mem_config mem = {.env = &rig->test.env, .page_shift = page_shift};
 	struct vd_slot_config ram = {.base = {RAM}, .size = RAM_SIZE, .kind = VD_SLOT_RAM,
 				     .name = "ram"};
@@ -50,6 +51,11 @@ void rig_open_pages(struct rig *rig, bool direct, unsigned page_shift)
 	pci = rig_config(rig, direct);
 	if (vd_pci_host_create(&pci, &rig->pci, &error))
 		fail_msg("%s", error.text);
+}
+
+void rig_open_pages(struct rig *rig, bool direct, unsigned page_shift)
+{
+	rig_open_host(rig, direct, 0, page_shift);
 }
 
 void rig_open(struct rig *rig, bool direct)

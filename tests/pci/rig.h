@@ -40,6 +40,8 @@ struct rig {
 };
 
 void rig_open(struct rig *rig, bool direct);
+/* With pages of other than 4 KiB, also on the host's side. */
+void rig_open_host(struct rig *rig, bool direct, unsigned host_shift, unsigned page_shift);
 /* With a guest page of other than 4 KiB. */
 void rig_open_pages(struct rig *rig, bool direct, unsigned page_shift);
 /* Everything must be given back. */

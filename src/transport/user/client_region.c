@@ -109,6 +109,14 @@ static const char *take_areas(struct vd_region *region, const struct reply *repl
 
 	if (count < 0)
 		return "the description of its mappable areas makes no sense";
+	/*
+	 * Who announces a region smaller than a page promises that nothing else is in the page, as
+	 * vfio-pci does.
+	 */
+	if (!count && region->size <= mask) {
+		region->areas[region->area_count++] = (struct vd_region_area){0, region->size};
+		return NULL;
+	}
 	if (!count) {
 		if (region->size & mask)
 			return "its size is no multiple of the page";
@@ -123,17 +131,19 @@ static const char *take_areas(struct vd_region *region, const struct reply *repl
 }
 
 /* The descriptor must hold what is going to be mapped, now at least. */
-static const char *check_file(const struct vd_region *region, int fd, uint64_t offset)
+static const char *check_file(const struct vd_region *region, int fd, uint64_t offset,
+			      uint64_t mask)
 {
 	struct stat status;
 
 	if (fstat(fd, &status))
 		return "its descriptor cannot be looked at";
 	for (unsigned i = 0; i < region->area_count; i++) {
+		const struct vd_region_area *area = &region->areas[i];
 		uint64_t end, size = S_ISREG(status.st_mode) ? (uint64_t)status.st_size
 							     : INT64_MAX;
 
-		if (__builtin_add_overflow(offset, region->areas[i].offset + region->areas[i].size,
+		if (__builtin_add_overflow(offset, (area->offset + area->size + mask) & ~mask,
 					   &end) || end > size)
 			return "its memory is shorter than its mappable areas";
 	}
@@ -154,7 +164,7 @@ static const char *take_mapping(struct user_client *client, struct vd_region *re
 		return "its memory does not start at a page";
 	why = take_areas(region, reply, mask);
 	if (!why)
-		why = check_file(region, reply->call.fds[0], reply->info.offset);
+		why = check_file(region, reply->call.fds[0], reply->info.offset, mask);
 	if (why)
 		return why;
 	*backing = (struct vd_region_backing){reply->call.fds[0], reply->info.offset};

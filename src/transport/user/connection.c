@@ -213,6 +213,7 @@ static void leave_device(struct connection *c)
 	dma_set_mode(c, DMA_REFUSED, 0, UINT64_MAX);
 	vd_device_clear_irqs(served->device);
 	(void)vd_dma_dirty_stop(served->space);
+	migration_leave(served);
 	if (!c->export->served)
 		device_end(served);
 	else if (vd_dma_unmap_all(served->space, NULL) && served->server->env->log)
@@ -296,6 +297,11 @@ static bool flush(struct connection *c)
 	return !r;
 }
 
+void connection_hangs_up(struct connection *c)
+{
+	atomic_store_explicit(&c->hung_up, true, memory_order_relaxed);
+}
+
 void connection_mute(struct connection *c)
 {
 	if (c->gone || c->muted || !c->waiting)
@@ -356,7 +362,8 @@ static bool serve_some(struct connection *c)
 		}
 		if (!serve_one(c))
 			return false;
-		if (!user_pending(&c->main) && !c->main.unsent && !c->closing)
+		if (!user_pending(&c->main) && !c->main.unsent && !c->closing &&
+		    !atomic_load_explicit(&c->hung_up, memory_order_relaxed))
 			return false;
 		/* Only when nothing is in our buffer. */
 		if (++count >= MESSAGES_AT_A_TIME && c->main.start == c->main.end)

@@ -40,6 +40,31 @@ static int handle_logging(struct connection *c, struct user_message *message, ui
 						 : logging->handle(c, message, reply);
 }
 
+/* "The reply payload must be the same as the request payload for setting or probing a feature." */
+static int handle_device(struct connection *c, struct user_message *message,
+			 struct user_feature *feature, struct reply *reply)
+{
+	unsigned char out[64], *payload;
+	size_t used = feature->argsz - sizeof(*feature);
+	int r;
+
+	used = used < sizeof(out) ? used : sizeof(out);
+	r = vd_device_feature(c->served->device, feature->flags,
+			      message->payload + sizeof(*feature),
+			      message->length - sizeof(*feature), out, &used);
+	if (r)
+		return r;
+	if (feature->flags & (VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_SET))
+		return probe(c, message, reply);
+	payload = reply_room(c, reply, sizeof(*feature) + used);
+	if (!payload)
+		return -ENOMEM;
+	feature->argsz = (uint32_t)(sizeof(*feature) + used);
+	memcpy(payload, feature, sizeof(*feature));
+	memcpy(payload + sizeof(*feature), out, used);
+	return 0;
+}
+
 int handle_feature(struct connection *c, struct user_message *message, struct reply *reply)
 {
 	struct user_feature feature;
@@ -56,22 +81,59 @@ int handle_feature(struct connection *c, struct user_message *message, struct re
 	if (index >= VFIO_DEVICE_FEATURE_DMA_LOGGING_START &&
 	    index <= VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)
 		return handle_logging(c, message, feature.flags, reply);
-	return -ENOTTY;
+	return handle_device(c, message, &feature, reply);
 }
+
+/* ---- the state as a stream ------------------------------------------------------------------ */
 
 int handle_migration_read(struct connection *c, struct user_message *message, struct reply *reply)
 {
-	(void)c;
-	(void)message;
-	(void)reply;
-	return -ENOTTY;
+	struct user_migration_data data;
+	unsigned char *payload;
+	ssize_t n;
+
+	memcpy(&data, message->payload, sizeof(data));
+	/* A reply with less than was asked for would say that there is no more. */
+	if (data.size > c->transfer_max || data.argsz < sizeof(data) ||
+	    data.argsz - sizeof(data) < data.size)
+		return -EINVAL;
+	payload = reply_room(c, reply, sizeof(data) + data.size);
+	if (!payload)
+		return -ENOMEM;
+	n = vd_device_migration_read(c->served->device, payload + sizeof(data), data.size);
+	if (n == -ENOMSG)
+		n = 0; /* while it runs: no more for now */
+	if (n < 0)
+		return (int)n;
+	data.size = (uint32_t)n;
+	data.argsz = (uint32_t)(sizeof(data) + data.size);
+	memcpy(payload, &data, sizeof(data));
+	reply->length = data.argsz;
+	return 0;
 }
 
 int handle_migration_write(struct connection *c, struct user_message *message,
 			   struct reply *reply)
 {
-	(void)c;
-	(void)message;
+	struct user_migration_data data;
+	ssize_t n;
+
 	(void)reply;
-	return -ENOTTY;
+	memcpy(&data, message->payload, sizeof(data));
+	if (data.size != message->length - sizeof(data))
+		return -EINVAL;
+	n = vd_device_migration_write(c->served->device, message->payload + sizeof(data),
+				      data.size);
+	return n < 0 ? (int)n : 0;
+}
+
+void migration_leave(struct served *served)
+{
+	struct vd_device *device = served->device;
+
+	if (vd_device_migration_state(device) == VD_MIGRATION_RUNNING)
+		return;
+	/* What was half loaded cannot go on. */
+	if (vd_device_migration_set(device, VD_MIGRATION_RUNNING, NULL))
+		(void)vd_device_reset(device, VD_RESET_FUNCTION);
 }

@@ -262,7 +262,7 @@ int vd_user_server_fd(const struct vd_user_server *server)
 	return server->epoll;
 }
 
-static void handle(struct vd_user_server *server, struct source *source)
+static void handle(struct vd_user_server *server, struct source *source, uint32_t events)
 {
 	switch (source->kind) {
 	case SOURCE_KICK:
@@ -272,6 +272,8 @@ static void handle(struct vd_user_server *server, struct source *source)
 		connection_accept((struct vd_user_export *)source);
 		break;
 	case SOURCE_CLIENT:
+		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			connection_hangs_up((struct connection *)source);
 		turn_request(((struct connection *)source)->served, source);
 		break;
 	case SOURCE_DEVICE:
@@ -298,7 +300,7 @@ int vd_user_server_run_once(struct vd_user_server *server, int timeout_ms)
 		return -ECANCELED;
 	source = source_find(server, event.data.u64);
 	if (source) {
-		handle(server, source);
+		handle(server, source, event.events);
 		source_put(source);
 	}
 	return 1;

@@ -24,7 +24,8 @@
  * where they are given back, so that the last one sees what the others did.
  *
  * epoll is edge-triggered for clients: who serves one reads until a read has left nothing, without
- * asking once more to be told so (message.h: user_pending()).
+ * asking once more to be told so (message.h: user_pending()); but if the same event says that the
+ * client has hung up, until a read says so as well.
  */
 #ifndef VIADUCT_TRANSPORT_USER_SERVER_H
 #define VIADUCT_TRANSPORT_USER_SERVER_H
@@ -135,6 +136,7 @@ struct connection {
 	struct served *served;
 	struct connection *next; /* server lock */
 	bool introduced;	 /* likewise: @ready, for who has not the turn */
+	_Atomic bool hung_up;	 /* relaxed: written before the turn is asked for */
 
 	/* by who has the turn; sending needs the turn lock as well */
 	struct user_socket main, twin;
@@ -262,6 +264,8 @@ void connection_end(struct connection *c);
 void connection_cut(struct connection *c);
 /* connection_cut_off() - likewise, as it did what is not allowed; no turn lock held */
 void connection_cut_off(struct connection *c, const char *why);
+/* connection_hangs_up() - the client sends no more than what is there; needs no turn */
+void connection_hangs_up(struct connection *c);
 /* connection_mute() - it is reported while who has the turn reads; any thread, turn lock held */
 void connection_mute(struct connection *c);
 /* connection_is_open() - takes the turn lock */
@@ -305,6 +309,8 @@ int handle_feature(struct connection *c, struct user_message *message, struct re
 int handle_migration_read(struct connection *c, struct user_message *message, struct reply *reply);
 int handle_migration_write(struct connection *c, struct user_message *message,
 			   struct reply *reply);
+/* migration_leave() - the client has gone in the middle of one: the device runs */
+void migration_leave(struct served *served);
 
 /* ---- logging.c ------------------------------------------------------------------------------ */
 

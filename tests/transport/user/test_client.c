@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <viaduct/mmu.h>
+
 #include "transport/user/client.h"
 
 static struct mock_rig rig;
@@ -279,6 +281,84 @@ static void test_changes_of_memory(void **state)
 	rig_close(&rig);
 }
 
+/* ---- with other mirrors on the chain (B5) --------------------------------------------------- */
+
+static unsigned starts, ends, flushes;
+
+static int tlb_start(struct vd_listener *listener, const struct vd_invalidation *event)
+{
+	(void)listener;
+	(void)event;
+	starts++;
+	return 0;
+}
+
+static void tlb_end(struct vd_listener *listener, const struct vd_invalidation *event)
+{
+	(void)listener;
+	(void)event;
+	ends++;
+}
+
+static void count_flush(void *context, vd_gpa start, uint64_t length)
+{
+	(void)context;
+	(void)start;
+	(void)length;
+	flushes++;
+}
+
+static void test_three_kinds_of_mirror(void **state)
+{
+	static const struct vd_listener_ops tlb_ops = {tlb_start, tlb_end, NULL, NULL, NULL};
+	struct vd_listener tlb = {.ops = &tlb_ops};
+	struct vd_mmu_config config = {.format = &vd_mmu_format_sv48x4, .flush = count_flush};
+	struct vd_mmu *mmu = NULL;
+	struct vd_host_object *object;
+	struct mock_map map;
+	uint8_t byte = 7, back = 0;
+	uint64_t done;
+
+	(void)state;
+	starts = ends = flushes = 0;
+	rig_open(&rig);
+	config.env = rig.f.env;
+	config.mem = rig.f.mem;
+	object = rig.f.ram;
+	assert_int_equal(vd_mmu_create(&config, &mmu, NULL), 0);
+	assert_int_equal(vd_notifier_register(vd_mem_notifier(rig.f.mem), &tlb), 0);
+	start();
+	assert_int_equal(vd_mmu_fault(mmu, (vd_gpa){MOCK_RAM}, VD_READ | VD_WRITE), 0);
+	assert_int_equal(vd_mem_write(rig.f.mem, (vd_gpa){MOCK_RAM}, &byte, 1), 0);
+	/* The server would have to be asked: nothing changes, and who was told gets the end. */
+	assert_int_equal(vd_host_object_protect(object, 0, PAGE, false, false), -EAGAIN);
+	assert_int_equal(starts, 1);
+	assert_int_equal(ends, 1);
+	assert_int_equal(told(USER_DMA_UNMAP), 0);
+	assert_int_equal(vd_mem_write(rig.f.mem, (vd_gpa){MOCK_RAM}, &byte, 1), 0);
+	/* One that it sees by itself may go on. */
+	assert_int_equal(vd_mem_discard(rig.f.mem, (vd_gpa){MOCK_RAM}, PAGE, false, &done), 0);
+	assert_int_equal(starts, 2);
+	/* When it is asked it lets go before the change is made. */
+	assert_int_equal(vd_host_object_protect(object, 0, PAGE, false, true), 0);
+	assert_int_equal(starts, 3);
+	assert_int_equal(ends, 3);
+	assert_int_equal(told(USER_DMA_UNMAP), 1);
+	assert_true(mock_find(&rig.mock, MOCK_RAM, &map));
+	assert_int_equal(map.fd, -1);
+	assert_int_equal(vd_mem_write(rig.f.mem, (vd_gpa){MOCK_RAM}, &byte, 1), -EACCES);
+	assert_int_equal(vd_mem_read(rig.f.mem, (vd_gpa){MOCK_RAM}, &back, 1), 0);
+	assert_int_equal(back, 0);
+	assert_true(flushes > 0);
+	/* Frames that it does not have any more may move. */
+	assert_int_equal(vd_host_object_move(object, 0, PAGE, true), 0);
+	vd_notifier_unregister(vd_mem_notifier(rig.f.mem), &tlb);
+	vd_mmu_destroy(mmu);
+	rig_close(&rig);
+}
+
+/* ---- DMA by messages ------------------------------------------------------------------------- */
+
 static void do_dma(unsigned what, uint64_t address, uint32_t value)
 {
 	rig_write(&rig, 0, MOCK_ADDRESS, address, 8);
@@ -420,6 +500,28 @@ static void test_mapped_memory(void **state)
 	rig_close(&rig);
 }
 
+/* The page is announced as nobody else's; of a file that has no whole page nothing is mapped. */
+static void test_memory_smaller_than_a_page(void **state)
+{
+	struct vd_host_object *object;
+	uint64_t offset;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		rig_open(&rig);
+		mock_add_memory(&rig.mock, i ? 256 : PAGE, true);
+		rig.mock.regions[2].size = 256;
+		start();
+		assert_int_equal(vd_device_map_area(rig.device, 2, 0, 256, &object, &offset),
+				 i ? -EOPNOTSUPP : 0);
+		assert_true(!rig.info.trapped[2] == !i);
+		assert_int_equal(rig_write(&rig, 2, 252, 0x1234, 4), 0);
+		assert_int_equal(rig_read(&rig, 2, 252), 0x1234);
+		assert_int_equal(rig_write(&rig, 2, 256, 1, 4), -ERANGE);
+		rig_close(&rig);
+	}
+}
+
 /* ---- states ---------------------------------------------------------------------------------- */
 
 static void test_states(void **state)
@@ -498,12 +600,14 @@ int main(void)
 		cmocka_unit_test(test_memory_is_announced),
 		cmocka_unit_test(test_memory_that_moves),
 		cmocka_unit_test(test_changes_of_memory),
+		cmocka_unit_test(test_three_kinds_of_mirror),
 		cmocka_unit_test(test_dma_by_messages),
 		cmocka_unit_test(test_dma_by_a_second_socket),
 		cmocka_unit_test(test_dma_when_polled),
 		cmocka_unit_test(test_dma_while_memory_changes),
 		cmocka_unit_test(test_read_only_memory),
 		cmocka_unit_test(test_mapped_memory),
+		cmocka_unit_test(test_memory_smaller_than_a_page),
 		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_no_states),
 		cmocka_unit_test(test_each_failure),

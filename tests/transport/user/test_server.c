@@ -136,6 +136,33 @@ static void a_device_for_each(void **state)
 	rig_close(&rig);
 }
 
+/* All that it says is there at once, its end included: one event tells of everything. */
+static void says_all_and_hangs_up(void **state)
+{
+	struct user_version version = {0, 1};
+	struct rig rig;
+	struct wire w;
+
+	(void)state;
+	rig_open(&rig, 0);
+	rig_keep(&rig);
+	wire_open(&w, rig.path);
+	while (vd_user_server_run_once(rig.server, 0) > 0)
+		;
+	assert_int_equal(wire_send(&w, USER_VERSION, 0, &version, sizeof(version), NULL, 0), 0);
+	assert_int_equal(wire_send(&w, USER_RESET, 0, NULL, 0, NULL, 0), 0);
+	assert_int_equal(shutdown(w.fd, SHUT_WR), 0);
+	while (vd_user_server_run_once(rig.server, 0) > 0)
+		;
+	assert_int_equal(wire_receive(&w, w.fd), 0);
+	assert_int_equal(wire_receive(&w, w.fd), 0);
+	assert_int_equal(w.header.command, USER_RESET);
+	assert_int_equal(wire_receive(&w, w.fd), -ECONNRESET);
+	assert_int_equal(rig_stats(&rig).clients, 0);
+	wire_close(&w);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,6 +170,7 @@ int main(void)
 		cmocka_unit_test(device_is_kept),
 		cmocka_unit_test(one_client_at_a_time),
 		cmocka_unit_test(a_device_for_each),
+		cmocka_unit_test(says_all_and_hangs_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
