@@ -408,6 +408,36 @@ struct vd_pci_host_stats {
 /** vd_pci_host_stats() - a copy, as of now */
 void vd_pci_host_stats(struct vd_pci_host *host, struct vd_pci_host_stats *stats);
 
+/* ---- what a transport may show ------------------------------------------------------------- */
+
+/**
+ * struct vd_pci_announcement - how a client may map a region
+ * @fd: to hand out; stays the device's. -1: nothing can be mapped
+ * @offset: where the region starts in it. Page-aligned; only a client that asked for it gets the
+ *	BAR's offset within its page in the low bits
+ * @area_count, @areas: whole pages, or all of a region that is smaller than one
+ * @reason: why something is trapped; empty if nothing is
+ */
+struct vd_pci_announcement {
+	int fd;
+	uint64_t offset;
+	unsigned area_count;
+	struct vd_region_area areas[VD_REGION_AREAS_MAX];
+	char reason[VD_PCI_REASON_BYTES];
+};
+/**
+ * vd_pci_announce() - what of a device's region a client may map, by vd_pci_direct_plan()
+ * @page: bytes of the client's page, at least the host's
+ * @group: the client asked for offsets within pages, and is the user of the device's group
+ *	(vd_group_take()): it may have pages that BARs of the group share. A client that knows
+ *	nothing of this gets such a BAR by the slow path, never wrong bytes
+ *
+ * What is an area is the device's side's decision: pages with MSI-X tables never are.
+ * Takes no lock of the device.
+ */
+void vd_pci_announce(struct vd_device *device, unsigned region, uint64_t page, bool group,
+		     struct vd_pci_announcement *announcement);
+
 /* ---- the host's own devices, read from sysfs ----------------------------------------------- */
 
 /** VD_PCI_RESOURCES - of a device in sysfs: BARs, expansion ROM, BARs of virtual functions */
