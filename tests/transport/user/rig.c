@@ -252,6 +252,7 @@ static const struct vd_region probe_regions[VD_REGION_COUNT] = {
 			    .flags = READ_WRITE | VD_REGION_MMAP | VD_REGION_PREFETCH},
 	[VD_REGION_BAR3] = {.name = "large", .size = 4u << 20, .flags = READ_WRITE},
 	[VD_REGION_ROM] = {.name = "rom", .size = 16, .flags = VD_REGION_READ},
+	[VD_REGION_CONFIG] = {.name = "configuration", .size = 256, .flags = READ_WRITE},
 };
 
 static const unsigned probe_irqs[VD_IRQ_COUNT] = {1, 4, 64, 1, 1};
