@@ -285,8 +285,8 @@ struct vd_pci_host;
  *	the bridge as a whole: where no BAR is, a slot reads as all ones, so nothing else can be put
  *	there
  * @direct: map mappable areas into the guest; false: trap everything ("--no-direct-mmio")
- * @share_pages: BARs of one group may be shown in one page ("the platform allows it"); the bridge is
- *	the group's user then as ever
+ * @share_pages: BARs of one group may be shown in one page ("the platform allows it"); the bridge
+ *	is the group's user in any case
  * @msi: deliver a message-signalled interrupt; any thread; a device's lock and an MSI-X lock may be
  *	held: must not call this floor or a device
  * @context: for @msi

@@ -148,7 +148,8 @@ static bool guest_allows(struct vd_pci_seat *of, unsigned index, char *reason, s
 	struct vd_pci_seat *seat;
 
 	if ((bar->next.base ^ bar->memory_offset) & mask) {
-		snprintf(reason, room, "the guest put it at 0x%llx of a page, its memory is at 0x%llx",
+		snprintf(reason, room,
+			 "the guest put it at 0x%llx of a page, its memory is at 0x%llx",
 			 (unsigned long long)(bar->next.base & mask),
 			 (unsigned long long)(bar->memory_offset & mask));
 		return false;

@@ -94,7 +94,8 @@ static int create_io(struct vd_vm *vm, struct vd_error *error)
 		.env = vm->env, .mem = vm->mem, .ecam = {VD_BOARD_ECAM}, .buses = 1,
 		.low = {VD_BOARD_PCI_LOW}, .low_size = GIB,
 		.high = {VD_BOARD_PCI_HIGH}, .high_size = VD_BOARD_PCI_HIGH_SIZE,
-		.direct = vm->config.direct_mmio, .share_pages = true, .msi = vd_board_msi, .context = vm,
+		.direct = vm->config.direct_mmio, .share_pages = true,
+		.msi = vd_board_msi, .context = vm,
 	};
 	int rc = vd_dma_space_create(&dma, &vm->dma, error);
 

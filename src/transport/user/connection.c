@@ -212,6 +212,8 @@ static void leave_device(struct connection *c)
 		return;
 	dma_set_mode(c, DMA_REFUSED, 0, UINT64_MAX);
 	vd_device_clear_irqs(served->device);
+	if (c->has_group)
+		vd_group_leave(vd_device_group(served->device));
 	(void)vd_dma_dirty_stop(served->space);
 	migration_leave(served);
 	if (!c->export->served)

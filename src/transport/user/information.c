@@ -2,6 +2,8 @@
 /* What the client may ask of device and regions. */
 #include <string.h>
 
+#include <viaduct/pci.h>
+
 #include "transport/user/server.h"
 
 int handle_info(struct connection *c, struct user_message *message, struct reply *reply)
@@ -23,56 +25,48 @@ int handle_info(struct connection *c, struct user_message *message, struct reply
 
 /* ---- regions -------------------------------------------------------------------------------- */
 
-/* The descriptor of a region's mappable areas, and where in it the region starts. Or -1. */
-static int region_memory(struct vd_device *device, unsigned index, uint64_t *offset)
+static bool is_sparse(const struct vd_pci_announcement *a, const struct vd_region *region)
 {
-	const struct vd_region *region = vd_device_region(device, index);
-	const struct vd_region_area *area = &region->areas[0];
-	struct vd_host_object *object;
-	uint64_t object_offset, run;
-	int fd;
-
-	if (!(region->flags & VD_REGION_MMAP) ||
-	    vd_device_map_area(device, index, area->offset, area->size, &object, &object_offset))
-		return -1;
-	fd = vd_host_object_fd_range(object, object_offset, offset, &run);
-	/* Another process's memory may begin with this area. */
-	if (fd < 0 || *offset < area->offset)
-		return -1;
-	*offset -= area->offset;
-	return fd;
+	return a->area_count != 1 || a->areas[0].offset || a->areas[0].size != region->size;
 }
 
-static bool is_sparse(const struct vd_region *region)
-{
-	return region->area_count != 1 || region->areas[0].offset ||
-	       region->areas[0].size != region->size;
-}
-
-static void put_sparse(unsigned char *at, const struct vd_region *region)
+static void put_sparse(unsigned char *at, const struct vd_pci_announcement *a)
 {
 	struct user_sparse sparse = {
 		.header = {.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1},
-		.count = region->area_count,
+		.count = a->area_count,
 	};
 
 	memcpy(at, &sparse, sizeof(sparse));
 	at += sizeof(sparse);
-	for (unsigned i = 0; i < region->area_count; i++, at += sizeof(struct user_area)) {
-		struct user_area area = {region->areas[i].offset, region->areas[i].size};
+	for (unsigned i = 0; i < a->area_count; i++, at += sizeof(struct user_area)) {
+		struct user_area area = {a->areas[i].offset, a->areas[i].size};
 
 		memcpy(at, &area, sizeof(area));
 	}
 }
 
+/* Whether this client may have pages that its device's BARs share with others of the group. */
+static bool has_group(struct connection *c)
+{
+	struct vd_group *group = vd_device_group(c->served->device);
+
+	if (!c->page_offset || !group)
+		return false;
+	if (!c->has_group)
+		c->has_group = !vd_group_take(group, c);
+	return c->has_group;
+}
+
 int handle_region_info(struct connection *c, struct user_message *message, struct reply *reply)
 {
+	const struct vd_user_server *server = c->served->server;
 	struct vd_device *device = c->served->device;
+	struct vd_pci_announcement announcement;
 	const struct vd_region *region;
 	struct user_region_info info;
 	uint32_t asked, whole = sizeof(info);
 	unsigned char *payload;
-	int fd = -1;
 
 	memcpy(&info, message->payload, sizeof(info));
 	region = vd_device_region(device, info.index);
@@ -83,15 +77,16 @@ int handle_region_info(struct connection *c, struct user_message *message, struc
 	if (region->size)
 		info.flags = region->flags & (VFIO_REGION_INFO_FLAG_READ |
 					      VFIO_REGION_INFO_FLAG_WRITE);
-	if (c->fds_max)
-		fd = region_memory(device, info.index, &info.offset);
-	if (fd >= 0) {
+	vd_pci_announce(device, info.index, UINT64_C(1) << vd_host_page_shift(server->host),
+			has_group(c), &announcement);
+	if (c->fds_max && announcement.fd >= 0) {
 		info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
-		reply->fds[reply->fd_count++] = fd;
-		if (is_sparse(region)) {
+		info.offset = announcement.offset;
+		reply->fds[reply->fd_count++] = announcement.fd;
+		if (is_sparse(&announcement, region)) {
 			info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
 			whole += (uint32_t)(sizeof(struct user_sparse) +
-					    region->area_count * sizeof(struct user_area));
+					    announcement.area_count * sizeof(struct user_area));
 		}
 	}
 	info.argsz = whole;
@@ -102,7 +97,7 @@ int handle_region_info(struct connection *c, struct user_message *message, struc
 	payload = reply_room(c, reply, whole);
 	memcpy(payload, &info, sizeof(info));
 	if (whole > sizeof(info))
-		put_sparse(payload + sizeof(info), region);
+		put_sparse(payload + sizeof(info), &announcement);
 	return 0;
 }
 

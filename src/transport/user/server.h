@@ -145,6 +145,8 @@ struct connection {
 	bool ready; /* has introduced itself */
 	bool ended; /* nothing is left of it */
 	bool write_multiple;
+	bool page_offset; /* it asked for offsets of BARs within pages */
+	bool has_group;	  /* it is the user of the device's group */
 	bool closing; /* once what is unsent has gone */
 	bool watches_out; /* epoll tells when the client takes more */
 	unsigned fds_max; /* the client's */

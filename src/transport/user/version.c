@@ -15,7 +15,7 @@
 /* What the client says; nothing of it is believed but as a limit for ourselves. */
 struct proposal {
 	uint64_t fds, transfer;
-	bool twin, write_multiple;
+	bool twin, write_multiple, page_offset;
 };
 
 /* ---- reading it ----------------------------------------------------------------------------- */
@@ -60,6 +60,8 @@ static int read_capabilities(struct json_object *capabilities, struct proposal *
 		r = get_number(capabilities, "pgsizes", &page_sizes);
 	if (!r)
 		r = get_boolean(capabilities, "write_multiple", &proposal->write_multiple);
+	if (!r)
+		r = get_boolean(capabilities, "page_offset", &proposal->page_offset);
 	if (r || !json_object_object_get_ex(capabilities, "twin_socket", &twin))
 		return r ? r : proposal->transfer ? 0 : -EINVAL;
 	if (!json_object_is_type(twin, json_type_object))
@@ -100,11 +102,12 @@ static int write_json(const struct connection *c, char *text, size_t room)
 	const struct vd_user_server *server = c->export->server;
 	int n = snprintf(text, room,
 			 "{\"capabilities\":{\"max_msg_fds\":%u,\"max_data_xfer_size\":%zu,"
-			 "\"max_dma_maps\":%u,\"pgsizes\":%llu%s%s}}",
+			 "\"max_dma_maps\":%u,\"pgsizes\":%llu%s%s%s}}",
 			 USER_FDS_MAX, c->transfer_max, USER_DEFAULT_MAPS,
 			 1ull << vd_host_page_shift(server->host),
 			 c->has_twin ? ",\"twin_socket\":{\"supported\":true,\"fd_index\":0}" : "",
-			 c->write_multiple ? ",\"write_multiple\":true" : "");
+			 c->write_multiple ? ",\"write_multiple\":true" : "",
+			 c->page_offset ? ",\"page_offset\":true" : "");
 
 	return n > 0 && (size_t)n < room ? n + 1 : -EIO;
 }
@@ -198,6 +201,7 @@ int handle_version(struct connection *c, struct user_message *message, struct re
 								     : USER_DEFAULT_TRANSFER;
 	c->dma_max = c->transfer_max < SERVER_DMA_MAX ? c->transfer_max : SERVER_DMA_MAX;
 	c->write_multiple = proposal.write_multiple && c->export->config.write_multiple;
+	c->page_offset = proposal.page_offset;
 	/* All that is allowed now: its own transfers may be as long as ours. */
 	c->main.message_max = USER_DEFAULT_TRANSFER + USER_OVERHEAD;
 	if (proposal.twin && c->fds_max)

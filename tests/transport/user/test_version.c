@@ -252,9 +252,36 @@ static void strangers(void **state)
 	rig_close(&rig);
 }
 
+/* E3: who asks for offsets of BARs within pages is told that it gets them; nobody else is. */
+static void page_offsets_for_those_who_ask(void **state)
+{
+	static const char *const json[] = {
+		"{\"capabilities\": {\"page_offset\": true}}",
+		"{\"capabilities\": {\"page_offset\": false}}",
+		"{\"capabilities\": {\"max_msg_fds\": 4}}",
+	};
+	struct json_object *capabilities;
+	struct rig rig;
+
+	(void)state;
+	rig_serve(&rig);
+	for (unsigned i = 0; i < 3; i++) {
+		struct wire w;
+
+		wire_open(&w, rig.path);
+		assert_int_equal(wire_hello(&w, 0, json[i]), 0);
+		capabilities = reply_json(&w);
+		assert_int_equal(has(capabilities, "page_offset"), i == 0);
+		json_object_put(capabilities);
+		wire_close(&w);
+	}
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(page_offsets_for_those_who_ask),
 		cmocka_unit_test(as_qemu),
 		cmocka_unit_test(versions),
 		cmocka_unit_test(twin_socket),
