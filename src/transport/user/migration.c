@@ -40,6 +40,38 @@ static int handle_logging(struct connection *c, struct user_message *message, ui
 						 : logging->handle(c, message, reply);
 }
 
+/*
+ * Whether a device that goes to this state finishes what is under way. The client may answer
+ * nothing meanwhile, so what is still to be written is sent, and no answer is waited for.
+ */
+static bool stops_device(uint32_t flags, const unsigned char *data, size_t length)
+{
+	struct user_device_state wanted;
+
+	if (!(flags & VFIO_DEVICE_FEATURE_SET) || flags & VFIO_DEVICE_FEATURE_PROBE ||
+	    (flags & VFIO_DEVICE_FEATURE_MASK) != VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE ||
+	    length < sizeof(wanted))
+		return false;
+	memcpy(&wanted, data, sizeof(wanted));
+	return wanted.state != VD_MIGRATION_RUNNING && wanted.state != VD_MIGRATION_PRE_COPY;
+}
+
+static int ask_device(struct connection *c, uint32_t flags, const struct user_message *message,
+		      unsigned char *out, size_t *room)
+{
+	const unsigned char *data = message->payload + sizeof(struct user_feature);
+	size_t length = message->length - sizeof(struct user_feature);
+	bool stops = stops_device(flags, data, length);
+	int r;
+
+	if (stops)
+		dma_set_mode(c, DMA_POSTED, UINT64_MAX, 0);
+	r = vd_device_feature(c->served->device, flags, data, length, out, room);
+	if (stops)
+		dma_set_mode(c, DMA_WAITED, 0, UINT64_MAX);
+	return r;
+}
+
 /* "The reply payload must be the same as the request payload for setting or probing a feature." */
 static int handle_device(struct connection *c, struct user_message *message,
 			 struct user_feature *feature, struct reply *reply)
@@ -49,9 +81,7 @@ static int handle_device(struct connection *c, struct user_message *message,
 	int r;
 
 	used = used < sizeof(out) ? used : sizeof(out);
-	r = vd_device_feature(c->served->device, feature->flags,
-			      message->payload + sizeof(*feature),
-			      message->length - sizeof(*feature), out, &used);
+	r = ask_device(c, feature->flags, message, out, &used);
 	if (r)
 		return r;
 	if (feature->flags & (VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_SET))

@@ -243,12 +243,48 @@ static void test_there_and_back(void **state)
 	edu_close(&s);
 }
 
+/* A pin on memory that is reached by messages: written back while the client waits for its reply. */
+static void stopping_writes_back(void **state)
+{
+	static unsigned char memory[4 * 4096];
+	struct user_device_state stop = {VD_MIGRATION_STOP, 0};
+	struct user_feature head = {16, SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE};
+	unsigned char payload[16];
+	uint64_t registers[3] = {0, 4096, PROBE_PIN};
+	struct user_dma_access access;
+	struct rig rig;
+	struct wire w;
+
+	(void)state;
+	rig_serve(&rig);
+	wire_introduce(&w, rig.path);
+	assert_int_equal(wire_map(&w, 0, sizeof(memory), -1, 0), 0);
+	assert_int_equal(wire_post(&w, VD_REGION_BAR0, 8, registers, 24), 0);
+	assert_int_equal(wire_receive(&w, w.fd), 0);
+	assert_int_equal(wire_answer(&w, w.fd, memory, true), 0);
+	memcpy(payload, &head, 8);
+	memcpy(payload + 8, &stop, 8);
+	assert_int_equal(wire_send(&w, USER_FEATURE, 0, payload, 16, NULL, 0), 0);
+	/* The data come before the reply; nothing is answered. */
+	assert_int_equal(wire_receive(&w, w.fd), 0);
+	assert_int_equal(w.header.command, USER_DMA_WRITE);
+	memcpy(&access, w.payload, sizeof(access));
+	assert_int_equal(access.count, 4096);
+	assert_int_equal(w.payload[16], 0x77);
+	assert_int_equal(wire_receive(&w, w.fd), 0);
+	assert_int_equal(w.header.command, USER_FEATURE);
+	assert_int_equal(w.header.flags, USER_TYPE_REPLY);
+	wire_close(&w);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_questions),
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(stopping_writes_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
