@@ -183,11 +183,13 @@ void connection_cut_off(struct connection *c, const char *why)
 
 	turn_lock(c->served);
 	was = c->gone;
+	/* First: the client may ask how many as soon as it sees it. */
+	if (!was)
+		server_count(&server->cut_off);
 	connection_cut(c);
 	turn_unlock(c->served);
 	if (was)
 		return;
-	server_count(&server->cut_off);
 	snprintf(text, sizeof(text), "vfio-user: a client is cut off: %s", why);
 	if (server->env->log)
 		server->env->log(server->env, VD_LOG_WARNING, text);
