@@ -9,14 +9,14 @@
 #include "cli/cli.h"
 #include "cli/ls.h"
 
-static void label_of(unsigned resource, char text[16])
+static void label_of(unsigned resource, char text[24])
 {
 	if (resource < VD_PCI_BARS)
-		snprintf(text, 16, "BAR %u", resource);
+		snprintf(text, 24, "BAR %u", resource);
 	else if (resource == VD_PCI_RESOURCE_ROM)
-		snprintf(text, 16, "ROM");
+		snprintf(text, 24, "ROM");
 	else
-		snprintf(text, 16, "VF BAR %u", resource - VD_PCI_RESOURCE_ROM - 1);
+		snprintf(text, 24, "VF BAR %u", resource - VD_PCI_RESOURCE_ROM - 1);
 }
 
 static struct vd_pci_sysfs_view view_of(const struct ls_options *options)
@@ -63,7 +63,7 @@ static void print_device(const struct vd_pci_sysfs *sysfs, unsigned index,
 	const struct vd_pci_sysfs_device *device = vd_pci_sysfs_device(sysfs, index);
 	const struct vd_pci_sysfs_view view = view_of(options);
 	struct vd_pci_bar_part parts[VD_PCI_PARTS_MAX];
-	char text[LS_NAME_BYTES], label[16];
+	char text[LS_NAME_BYTES], label[24];
 
 	printf("%s %s", device->name, ls_identity(&device->identity, text));
 	if (device->group >= 0)
@@ -91,7 +91,7 @@ static struct json_object *json_resource(const struct vd_pci_resource *resource,
 					 const struct vd_pci_bar_part *parts, unsigned count)
 {
 	struct json_object *o = json_object_new_object();
-	char label[16];
+	char label[24];
 
 	label_of(i, label);
 	ls_json_add_text(o, "label", label);
