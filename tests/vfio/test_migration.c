@@ -15,6 +15,7 @@ struct mover {
 	struct vd_device *device;
 	struct vd_device_ops ops;
 	unsigned saves, fail_saves; /* the n-th from now on fails */
+	unsigned extra;		    /* bytes of state besides, for nothing */
 };
 
 static uint8_t *memory(struct mover *m)
@@ -36,6 +37,8 @@ static int mover_save(void *context, struct vd_stream *stream)
 		return -EIO;
 	adder_save(context, stream);
 	vd_stream_put(stream, memory(m), ADDER_BAR2);
+	for (unsigned i = 0; i < m->extra; i++)
+		vd_stream_put(stream, "x", 1);
 	return 0;
 }
 
@@ -60,7 +63,7 @@ static void mover_open(struct mover *m)
 {
 	struct vd_device_config config;
 
-	m->saves = m->fail_saves = 0;
+	m->saves = m->fail_saves = m->extra = 0;
 	rig_open(&m->rig);
 	vd_device_put(m->rig.adder.device);
 	m->ops = adder_ops;
@@ -419,6 +422,34 @@ static void test_pre_copy(void **state)
 	rig_close(&to.rig);
 }
 
+/* A state that is longer or shorter in the end than it was early. */
+static void test_other_lengths(void **state)
+{
+	static const unsigned lengths[] = {0, 5000, 1, 9000, 4096, 0};
+	static uint8_t data[ROOM];
+	struct mover from, to;
+
+	(void)state;
+	mover_open(&from);
+	mover_open(&to);
+	for (unsigned i = 0; i + 1 < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		size_t length;
+
+		fill(&from, i + 10);
+		from.extra = lengths[i];
+		assert_int_equal(go(&from, PRE), 0);
+		from.extra = lengths[i + 1];
+		length = whole_stream(&from, data);
+		assert_int_equal(go(&from, RUNNING), 0);
+		assert_int_equal(go(&to, RESUMING), 0);
+		feed(&to, data, length);
+		assert_int_equal(go(&to, RUNNING), 0);
+		same(&from, &to);
+	}
+	rig_close(&from.rig);
+	rig_close(&to.rig);
+}
+
 /* Random changes, read or not read meanwhile. */
 static void test_random_moves(void **state)
 {
@@ -631,6 +662,7 @@ int main(void)
 		cmocka_unit_test(test_short_of_memory),
 		cmocka_unit_test(test_stop_and_copy),
 		cmocka_unit_test(test_pre_copy),
+		cmocka_unit_test(test_other_lengths),
 		cmocka_unit_test_teardown(test_random_moves, test_seed_print),
 		cmocka_unit_test(test_cut_off),
 		cmocka_unit_test_teardown(test_corrupted, test_seed_print),
