@@ -272,6 +272,27 @@ static void each_index_has_its_own_descriptors(void **state)
 	rig_close(&rig);
 }
 
+/* One that is full to the brim would stop who signals it, and all others with him. */
+static void a_full_eventfd_stops_nobody(void **state)
+{
+	uint64_t full = UINT64_MAX - 1;
+	struct rig rig;
+	struct wire w;
+	int event;
+
+	(void)state;
+	rig_serve(&rig);
+	wire_introduce(&w, rig.path);
+	event = eventfd(0, EFD_CLOEXEC);
+	assert_int_equal(write(event, &full, 8), 8);
+	assert_int_equal(wire_set_irqs(&w, TRIGGER, VD_IRQ_MSIX, 0, 1, &event, 1), 0);
+	assert_int_equal(probe_command(&w, PROBE_RAISE, 0, 0), 0);
+	assert_int_equal(probe_command(&w, PROBE_RAISE, 0, 0), 0);
+	close(event);
+	wire_close(&w);
+	rig_close(&rig);
+}
+
 /* libvfio-user: address + length is not checked where it matters. */
 static void addresses_do_not_wrap(void **state)
 {
@@ -431,6 +452,7 @@ int main(void)
 		cmocka_unit_test(counts_that_lie),
 		cmocka_unit_test(a_sub_range_of_interrupts_is_cleared),
 		cmocka_unit_test(each_index_has_its_own_descriptors),
+		cmocka_unit_test(a_full_eventfd_stops_nobody),
 		cmocka_unit_test(addresses_do_not_wrap),
 		cmocka_unit_test(maps_that_cannot_be),
 		cmocka_unit_test(byte_by_byte),
