@@ -163,6 +163,39 @@ static void says_all_and_hangs_up(void **state)
 	rig_close(&rig);
 }
 
+static void run_all(const struct rig *rig)
+{
+	while (vd_user_server_run_once(rig->server, 0) > 0)
+		;
+}
+
+/* Who comes before it is told that the last one has gone is not turned away for that. */
+static void the_last_one_has_just_gone(void **state)
+{
+	struct user_version version = {0, 1};
+	struct wire first, second;
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, 0);
+	rig_keep(&rig);
+	wire_open(&first, rig.path);
+	assert_int_equal(wire_send(&first, USER_VERSION, 0, &version, sizeof(version), NULL, 0),
+			 0);
+	run_all(&rig);
+	assert_int_equal(rig_stats(&rig).clients, 1);
+	wire_open(&second, rig.path);
+	assert_int_equal(wire_send(&second, USER_VERSION, 0, &version, sizeof(version), NULL, 0),
+			 0);
+	wire_close(&first);
+	run_all(&rig);
+	assert_int_equal(wire_receive(&second, second.fd), 0);
+	assert_int_equal(second.header.flags, USER_TYPE_REPLY);
+	assert_int_equal(rig_stats(&rig).clients, 1);
+	wire_close(&second);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +204,7 @@ int main(void)
 		cmocka_unit_test(one_client_at_a_time),
 		cmocka_unit_test(a_device_for_each),
 		cmocka_unit_test(says_all_and_hangs_up),
+		cmocka_unit_test(the_last_one_has_just_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
