@@ -268,7 +268,8 @@ static int by_hand_feature(struct front *f, uint32_t flags, const void *in, size
 
 	assert_true(in_length <= sizeof(message) - sizeof(feature));
 	memcpy(message, &feature, sizeof(feature));
-	memcpy(message + sizeof(feature), in, in_length);
+	if (in_length)
+		memcpy(message + sizeof(feature), in, in_length);
 	r = wire_call(&f->wire, USER_FEATURE, message, sizeof(feature) + in_length, NULL, 0, false);
 	if (r)
 		return r;
