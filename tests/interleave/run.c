@@ -47,8 +47,10 @@ void run_all(const struct interleave_case *test)
 
 void run_most(const struct interleave_case *test, double seconds)
 {
-	run_for(test, is_nightly() ? FOREVER : SECOND_BUILD ? seconds / 4 : seconds);
-	assert_true(result.complete || !is_nightly());
+	/* Some have more interleavings than a night has minutes. */
+	if (is_nightly())
+		seconds = 600;
+	run_for(test, SECOND_BUILD ? seconds / 4 : seconds);
 }
 
 void run_some(const struct interleave_case *test, double seconds)

@@ -10,7 +10,7 @@
  * compiler, which are there for other mistakes than these, try what fits into a second.
  */
 void run_all(const struct interleave_case *test);
-/* What fits into @seconds of CPU; all in the nightly runs (VIADUCT_NIGHTLY=1). */
+/* What fits into @seconds of CPU; ten minutes in the nightly runs (VIADUCT_NIGHTLY=1). */
 void run_most(const struct interleave_case *test, double seconds);
 /*
  * Of a case too large for all: as many of the first as fit into half of @seconds, then by chance; a
