@@ -62,7 +62,8 @@ struct vd_nvme_config {
  *
  * Return: 0 and a device; with the reason in @error: -ENOENT, -EACCES, -EROFS, -EISDIR the image
  *	cannot be opened; -EBUSY it is in use; -EINVAL its size or kind, @serial, @queues, or an
- *	unknown @backing or @flush, or @cmb; -EOPNOTSUPP "uring" is not permitted here; -ENOMEM; -EMFILE.
+ *	unknown @backing or @flush, or @cmb; -EOPNOTSUPP "uring" is not permitted here; -ENOMEM;
+ *	-EMFILE.
  */
 int vd_nvme_create(const struct vd_nvme_config *config, struct vd_device **device,
 		   struct vd_error *error);

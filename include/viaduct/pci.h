@@ -269,6 +269,21 @@ unsigned vd_pci_direct_plan(const struct vd_pci_direct_facts *facts,
  */
 const char *vd_pci_part_text(const struct vd_pci_bar_part *part, char *text, size_t room);
 
+/**
+ * vd_pci_flat_save() - save plain bytes, and the mappable memory of a device
+ * @state, @size: the bytes; @size may be 0
+ *
+ * For the save operation of a device that has nothing else, or keeps only its memory here. With the
+ * device's lock held, quiesced. What fails is marked in the stream.
+ */
+void vd_pci_flat_save(struct vd_device *device, const void *state, size_t size,
+		      struct vd_stream *stream);
+/**
+ * vd_pci_flat_load() - the reverse
+ * Return: 0; -EINVAL the stream is too short, then nothing has changed.
+ */
+int vd_pci_flat_load(struct vd_device *device, void *state, size_t size, struct vd_stream *stream);
+
 /* ---- the host bridge: for VMMs ----------------------------------------------------------- */
 
 /** VD_PCI_SLOTS - device numbers of a bus */

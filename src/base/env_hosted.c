@@ -47,8 +47,8 @@ _Static_assert(sizeof(pthread_mutex_t) <= sizeof(struct vd_lock), "room of vd_lo
 _Static_assert(_Alignof(pthread_mutex_t) <= _Alignof(struct vd_lock), "alignment of vd_lock");
 
 /*
- * Big blocks come straight from the kernel, zeroed and untouched, whatever their alignment. Not under
- * the address sanitizer: it looks for leaks, and for what keeps memory, in the heap only.
+ * Big blocks come straight from the kernel, zeroed and untouched, whatever their alignment. Not
+ * under the address sanitizer: it looks for leaks, and for what keeps memory, in the heap only.
  */
 #if defined(__SANITIZE_ADDRESS__)
 #define BIG_BLOCK SIZE_MAX

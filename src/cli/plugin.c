@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Shared objects that are devices: finding out whether one can be used, before anything of it is. */
+/* Shared objects that are devices: whether one can be used is found out before it is used. */
 #include <dlfcn.h>
 #include <string.h>
 

@@ -11,7 +11,8 @@ static const char *const known[] = {"--socket", "--per-client", "--threads", "--
 
 void serve_options_help(void)
 {
-	puts("usage: viaduct serve DEVICE[,key=value...] --socket PATH [DEVICE --socket PATH ...]\n\n"
+	puts("usage: viaduct serve DEVICE[,key=value...] --socket PATH "
+	     "[DEVICE --socket PATH ...]\n\n"
 	     "Serves devices over vfio-user, each at a socket of its own, until a signal ends it.\n"
 	     "Prints `ready` when clients can connect. DEVICE is\n\n"
 	     "  nvme,image=FILE[,snapshot=on][,readonly=on][,serial=TEXT][,backing=uring|sync]\n"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Saving and loading devices whose state is plain bytes. */
-#include "pci/flat.h"
+#include <viaduct/pci.h>
 
 #define CHUNK 4096u
 

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "pci/config.h"
-#include "pci/flat.h"
 
 /* Saved state starts with this; the last digit is the version. */
 #define STATE_MAGIC UINT64_C(0x3149435044564956)

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "device/nvme/nvme.h"
-#include "pci/flat.h"
 
 #define MAGIC 0x33656d766e6476ull /* "vdnvme3" */
 
