@@ -361,7 +361,8 @@ int vd_dma_unmap_dirty(struct vd_dma_space *space, vd_iova iova, uint64_t length
  * The pages stay mapped and read as zero; whoever touches them gets new memory. Runs the chain as
  * every change of memory does, one event for each map or slot in the range, so all mirrors of it
  * let go first. Never under a pin (B1): with one anywhere in a stretch, it is left as it was. Only
- * where a listener other than this space has to sleep is anything waited for. Counted as a write
+ * where a listener other than this space has to sleep is anything waited for, and then also for
+ * pins that begin in that moment. Counted as a write
  * in dirty logs. Maps and slots that go meanwhile wait for it.
  *
  * Sleeps: no lock held that a listener takes, the device's own included, and not in a guard: a

@@ -268,19 +268,24 @@ static void *pin_all_the_time(void *context)
 {
 	struct race *race = context;
 
+	const struct vd_dma_range range = {{PAGE}, 1};
+
 	while (!atomic_load(&race->stop)) {
 		volatile unsigned char *byte;
-		struct holder holder;
+		struct vd_dma_segment segment;
+		struct vd_dma_pin pin;
+		unsigned segments = 1;
 
-		if (holder_pin(&holder, race->f.space, PAGE, 1, VD_WRITE))
+		/* Nobody is asked: who comes just when a discard begins to wait is waited for. */
+		if (vd_dma_pin(race->f.space, &range, 1, VD_WRITE, NULL, &pin, &segment, &segments))
 			continue;
-		byte = holder.segment.base;
+		byte = segment.base;
 		*byte = 0x77;
 		for (unsigned i = 0; i < 20; i++) {
 			sched_yield();
 			assert_int_equal(*byte, 0x77);
 		}
-		holder_let_go(&holder);
+		assert_int_equal(vd_dma_unpin(&pin), 0);
 	}
 	return NULL;
 }

@@ -14,7 +14,8 @@ static int feature(struct wire *w, uint32_t flags, const void *data, size_t leng
 	struct user_feature head = {(uint32_t)(sizeof(head) + room), flags};
 
 	memcpy(payload, &head, sizeof(head));
-	memcpy(payload + sizeof(head), data, length);
+	if (length)
+		memcpy(payload + sizeof(head), data, length);
 	return wire_call(w, USER_FEATURE, payload, sizeof(head) + length, NULL, 0, false);
 }
 
