@@ -6,8 +6,9 @@
  * want something itself, and answer only afterwards: QEMU waits for a region access with its big
  * lock held. So the thread that has the turn reads the socket while it waits, and handles what
  * nests: accesses, questions, new memory. The device's lock is given up for that. What does not
- * nest (unmapping, reset, migration), or too much inside one another, ends all waits with
- * -ECANCELED and is handled when the operation is over.
+ * nest (unmapping, reset, migration), or too much inside one another, is handled when the operation
+ * is over. A client with a second socket may answer us first, and has a moment for that; then, and
+ * at once where there is no such socket, it ends all waits with -ECANCELED.
  *
  * A thread of the device's own sends its message and sleeps until who has the turn comes across the
  * reply. If nobody has the turn it takes that and reads, for replies only.
@@ -16,6 +17,8 @@
 #include <string.h>
 
 #include "transport/user/server.h"
+
+#define MOMENT_NS UINT64_C(250000000)
 
 struct dma_wait {
 	struct dma_wait *next; /* all of a device's; turn lock, as is the rest */
@@ -168,6 +171,7 @@ struct reading {
 	struct connection *c;
 	const struct dma_wait *wait;
 	uint64_t deadline;
+	uint64_t held_until; /* a command is there that does not nest; 0: none is */
 	bool nests; /* others may be let into the device */
 	bool handed_over;
 };
@@ -192,7 +196,7 @@ static void poll_sockets(const struct reading *reading, uint64_t left_ns)
 	turn_lock(c->served);
 	if (c->main.unsent)
 		fds[0].events |= POLLOUT;
-	if (c->main.unsent_bytes > SERVER_UNSENT_MAX)
+	if (c->main.unsent_bytes > SERVER_UNSENT_MAX || reading->held_until)
 		fds[0].events &= ~POLLIN;
 	if (c->has_twin)
 		fds[1] = (struct pollfd){.fd = c->twin.fd,
@@ -228,6 +232,10 @@ static bool take(struct reading *reading, struct user_socket *from, struct user_
 	user_unreceive(from, message);
 	if (reading->handed_over)
 		return false;
+	if (c->has_twin) {
+		reading->held_until = c->main.env->clock_ns(c->main.env) + MOMENT_NS;
+		return true;
+	}
 	c->cancelled = true;
 	return false;
 }
@@ -241,6 +249,15 @@ static int read_one(struct reading *reading, struct user_socket *from, bool wait
 	if (!r)
 		*on = take(reading, from, &message);
 	return r;
+}
+
+static uint64_t time_left(const struct reading *reading, uint64_t now)
+{
+	uint64_t until = reading->deadline;
+
+	if (reading->held_until && reading->held_until < until)
+		until = reading->held_until;
+	return until > now ? until - now : 0;
 }
 
 /* Return: whether reading goes on */
@@ -259,10 +276,14 @@ static bool read_some(struct reading *reading)
 	r = -EAGAIN;
 	if (c->has_twin)
 		r = read_one(reading, &c->twin, false, &on);
-	if (r == -EAGAIN && c->main.unsent_bytes <= SERVER_UNSENT_MAX)
+	if (r == -EAGAIN && reading->held_until && now >= reading->held_until) {
+		c->cancelled = true;
+		return false;
+	}
+	if (r == -EAGAIN && !reading->held_until && c->main.unsent_bytes <= SERVER_UNSENT_MAX)
 		r = read_one(reading, &c->main, simple, &on);
 	if (r == -EAGAIN && !simple)
-		poll_sockets(reading, reading->deadline - now);
+		poll_sockets(reading, time_left(reading, now));
 	if (r && r != -EAGAIN) {
 		turn_lock(c->served);
 		connection_cut(c);
