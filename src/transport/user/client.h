@@ -20,6 +20,7 @@
 #define CLIENT_UNSENT_MAX (64u << 10)
 /* The server's own commands that are answered in one go. */
 #define CLIENT_BUDGET 64u
+#define CLIENT_WRITES_MAX 8192u /* that a server may owe when its device stops */
 /* What an event of the poll descriptor is about, if it is no interrupt. */
 #define CLIENT_TOKEN_SOCKET UINT64_MAX
 #define CLIENT_TOKEN_AGAIN (UINT64_MAX - 1)

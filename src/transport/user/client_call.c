@@ -223,15 +223,41 @@ static void complete(struct user_client *client, struct user_message *message)
 	unlock(client);
 }
 
+static unsigned pump(struct user_client *client, struct user_socket *s, unsigned budget);
+
+/*
+ * A device that stops sends what it still has to write without waiting for us, and then says that
+ * it has stopped. As these are two sockets, what was said later may be seen first: memory that is
+ * saved then, or looked at after an interrupt, would lack what was written.
+ */
+static void take_in_writes(struct user_client *client, const struct user_header *reply)
+{
+	unsigned left = CLIENT_WRITES_MAX;
+
+	if (client->twin.fd < 0 ||
+	    (reply->command != USER_FEATURE && reply->command != USER_RESET &&
+	     reply->command != USER_DMA_UNMAP))
+		return;
+	while (left) {
+		unsigned count = pump(client, &client->twin, left);
+
+		if (!count)
+			break;
+		left -= count;
+	}
+}
+
 static void handle(struct user_client *client, struct user_socket *s, struct user_message *message)
 {
 	unsigned type = message->header.flags & USER_TYPE_MASK;
 
 	if (message->fds_lost)
 		user_client_fail(client, -EPROTO, "sent descriptors that cannot be taken");
-	else if (type == USER_TYPE_REPLY)
+	else if (type == USER_TYPE_REPLY) {
+		if (s == &client->main)
+			take_in_writes(client, &message->header);
 		complete(client, message);
-	else if (type != USER_TYPE_COMMAND)
+	} else if (type != USER_TYPE_COMMAND)
 		user_client_fail(client, -EPROTO, "sent what is neither command nor reply");
 	else if (message->header.command == USER_DMA_READ ||
 		 message->header.command == USER_DMA_WRITE)
