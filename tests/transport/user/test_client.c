@@ -413,6 +413,52 @@ static void test_dma_by_a_second_socket(void **state)
 	rig_close(&rig);
 }
 
+#define OWED 1000u
+
+static void write_what_is_owed(struct mock *mock, const struct user_header *asked,
+			       struct mock_reply *reply)
+{
+	struct {
+		struct user_header header;
+		struct user_dma_access access;
+		uint32_t data;
+	} __attribute__((packed)) message = {.header = {.command = USER_DMA_WRITE, .size = sizeof(message),
+				.flags = USER_TYPE_COMMAND | USER_NO_REPLY}};
+
+	(void)reply;
+	if (asked->command != USER_RESET)
+		return;
+	for (unsigned i = 0; i < OWED; i++) {
+		message.header.id = (uint16_t)i;
+		message.access = (struct user_dma_access){MOCK_RAM + 64 * i, 4};
+		message.data = i + 1;
+		assert_int_equal(write(mock->twin_fd, &message, sizeof(message)), sizeof(message));
+	}
+}
+
+/* What a device still writes while it stops is there when its server says that it has stopped. */
+static void test_writes_of_a_device_that_stops(void **state)
+{
+	(void)state;
+	rig_open(&rig);
+	rig.mock.twin = true;
+	rig.mock.json = "{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
+	rig.mock.lie = write_what_is_owed;
+	start();
+	for (unsigned round = 0; round < 20; round++) {
+		assert_int_equal(vd_device_reset(rig.device, VD_RESET_FUNCTION), 0);
+		for (unsigned i = 0; i < OWED; i++) {
+			vd_gpa at = {MOCK_RAM + 64 * i};
+			uint32_t value = 0, none = 0;
+
+			assert_int_equal(vd_mem_read(rig.f.mem, at, &value, 4), 0);
+			assert_int_equal(value, i + 1);
+			assert_int_equal(vd_mem_write(rig.f.mem, at, &none, 4), 0);
+		}
+	}
+	rig_close(&rig);
+}
+
 /* Nobody waits: the poll descriptor says so. */
 static void test_dma_when_polled(void **state)
 {
@@ -603,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_three_kinds_of_mirror),
 		cmocka_unit_test(test_dma_by_messages),
 		cmocka_unit_test(test_dma_by_a_second_socket),
+		cmocka_unit_test(test_writes_of_a_device_that_stops),
 		cmocka_unit_test(test_dma_when_polled),
 		cmocka_unit_test(test_dma_while_memory_changes),
 		cmocka_unit_test(test_read_only_memory),
