@@ -12,6 +12,8 @@
 
 #define PAGES 64u
 
+#define GAP (UINT64_C(64) << 20)
+
 static struct fixture f;
 static struct vd_foreign *foreign;
 static struct vd_host_object *object;
@@ -23,8 +25,14 @@ static void open_foreign(bool hold)
 
 	fixture_open(&f, &vd_mmu_format_sv48x4);
 	config.host = f.host;
-	memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		      0);
+	/*
+	 * With a larger gap above it, which the kernel gives away first: an allocator's thread, or a
+	 * sanitizer, must not use a page again that is unmapped here.
+	 */
+	memory = mmap(NULL, PAGES * PAGE + GAP, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(memory != MAP_FAILED);
+	assert_int_equal(munmap(memory + PAGES * PAGE, GAP), 0);
 	assert_int_equal(vd_foreign_create(&config, &foreign, NULL), 0);
 	assert_int_equal(vd_foreign_object(foreign, "foreign", memory, PAGES * PAGE, 0, &object,
 					   NULL), 0);
