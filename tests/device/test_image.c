@@ -237,6 +237,37 @@ static void property_equals_model(void **state)
 	free(file);
 }
 
+static struct vd_image *reaped;
+
+static void job_done_and_reap(struct vd_image_request *request)
+{
+	vd_image_reap(reaped);
+	job_done(request);
+}
+
+/* Who is told that a request is over may wait for others who use the image: no lock is held. */
+static void who_is_told_may_use_the_image(void **state)
+{
+	struct job jobs[8];
+
+	(void)state;
+	for (size_t b = 0; b < sizeof(backends) / sizeof(backends[0]); b++) {
+		reaped = open_image(&backends[b], false, false);
+		if (!reaped)
+			continue;
+		alarm(60); /* instead of waiting for itself for ever */
+		for (unsigned i = 0; i < 8; i++) {
+			job_fill(&jobs[i], VD_IMAGE_FLUSH, 0, NULL, 0, 0);
+			jobs[i].request.done = job_done_and_reap;
+			job_start(reaped, &jobs[i]);
+		}
+		for (unsigned i = 0; i < 8; i++)
+			assert_int_equal(job_wait(reaped, &jobs[i]), 0);
+		alarm(0);
+		vd_image_close(reaped);
+	}
+}
+
 /* Many at once: what is under way may finish in any order, but all of it finishes, once. */
 static void many_at_once(void **state)
 {
@@ -585,6 +616,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(property_equals_model, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_is_told_may_use_the_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_what_is_outside, setup, teardown),
 		cmocka_unit_test_setup_teardown(read_only_writes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(faults_come_back, setup, teardown),

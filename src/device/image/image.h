@@ -36,8 +36,9 @@ enum vd_image_op {
  * @offset, @length: bytes, multiples of VD_IMAGE_SECTOR, inside the image; 0 for FLUSH
  * @vector, @count: READ and WRITE: memory of @length bytes, 1 to IOV_MAX pieces; used up (changed)
  *	by the transfer
- * @done: called from vd_image_reap(), on any thread, with a lock of the image held: it must not
- *	call the image. Not called for requests that vd_image_submit() finished
+ * @done: called from vd_image_reap(), on any thread, without a lock of the image; the request is
+ *	not touched afterwards. Another vd_image_reap() may return before it does. Not called for
+ *	requests that vd_image_submit() finished
  * @result: 0 or -errno, once finished: -EIO also for a read past the end of an image that was
  *	shortened
  */

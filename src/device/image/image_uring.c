@@ -111,18 +111,18 @@ static int finish(struct uring *uring, struct vd_image_request *request, int res
 	return request->count == 0 ? 0 : vd_file_serve(&uring->base, request);
 }
 
-static void reap_locked(struct uring *uring)
+/* Lock held. Return: what has finished, and the kernel's @result; NULL: nothing has */
+static struct vd_image_request *take_finished(struct uring *uring, int *result)
 {
+	struct vd_image_request *request;
 	struct io_uring_cqe *cqe;
 
-	while (io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
-		struct vd_image_request *request = io_uring_cqe_get_data(cqe);
-		int result = cqe->res;
-
-		io_uring_cqe_seen(&uring->ring, cqe);
-		request->result = finish(uring, request, result);
-		request->done(request);
-	}
+	if (io_uring_peek_cqe(&uring->ring, &cqe))
+		return NULL;
+	request = io_uring_cqe_get_data(cqe);
+	*result = cqe->res;
+	io_uring_cqe_seen(&uring->ring, cqe);
+	return request;
 }
 
 static void hand_over(struct uring *uring)
@@ -140,10 +140,18 @@ static void hand_over(struct uring *uring)
 static void uring_reap(struct vd_image *image)
 {
 	struct uring *uring = uring_of(image);
+	struct vd_image_request *request;
+	int result;
 
 	image->env->lock(image->env, &uring->lock);
 	hand_over(uring);
-	reap_locked(uring);
+	while ((request = take_finished(uring, &result))) {
+		/* It may wait for a client, whom others of the image's users serve meanwhile. */
+		image->env->unlock(image->env, &uring->lock);
+		request->result = finish(uring, request, result);
+		request->done(request);
+		image->env->lock(image->env, &uring->lock);
+	}
 	image->env->unlock(image->env, &uring->lock);
 }
 

@@ -384,24 +384,34 @@ void nvme_io_drain(struct nvme_controller *nvme, const unsigned *under_way)
 	}
 }
 
+/* A flush, and whether it is over: it may be reaped by another thread. */
+struct flush {
+	struct vd_image_request request;
+	_Atomic bool over;
+};
+
 static void flush_done(struct vd_image_request *request)
 {
-	request->done = NULL;
+	struct flush *flush = (struct flush *)request;
+
+	/* Release: pairs with the acquire in nvme_io_flush(). */
+	atomic_store_explicit(&flush->over, true, memory_order_release);
 }
 
 int nvme_io_flush(struct nvme_controller *nvme)
 {
-	struct vd_image_request request = {.op = VD_IMAGE_FLUSH, .done = flush_done};
+	struct flush flush = {.request = {.op = VD_IMAGE_FLUSH, .done = flush_done}};
 
 	nvme_io_drain(nvme, &nvme->under_way);
-	if (vd_image_submit(nvme->image, &request))
-		return request.result;
+	if (vd_image_submit(nvme->image, &flush.request))
+		return flush.request.result;
 	vd_image_kick(nvme->image);
-	while (request.done) {
+	/* Acquire: pairs with the release in flush_done(). */
+	while (!atomic_load_explicit(&flush.over, memory_order_acquire)) {
 		vd_image_wait(nvme->image, DRAIN_ROUND_MS);
 		vd_image_reap(nvme->image);
 	}
-	return request.result;
+	return flush.request.result;
 }
 
 /*
