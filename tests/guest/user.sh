@@ -57,10 +57,11 @@ snapshot)
 		case $(printf '%s' "$line" | tr -d '\r') in
 		'flushed 40') "$viaduct" snapshot "user-$$" "$work/live" >/dev/null ;;
 		'flushed 80')
-			# The disk as of one moment is the server's: nothing copies it with the machine.
+			# The disk as of one moment is the server's: nothing copies it with the machine. What
+			# was under way has ended when the machine is saved, and a paused one begins nothing.
 			"$viaduct" pause "user-$$" >/dev/null
-			cp "$work/first.img" "$work/second.img"
 			"$viaduct" snapshot "user-$$" "$work/saved" >/dev/null
+			cp "$work/first.img" "$work/second.img"
 			"$viaduct" resume "user-$$" >/dev/null
 			;;
 		esac

@@ -157,10 +157,9 @@ static void client_poll(void *context)
 	}
 	if (look) {
 		bool yielded = vd_device_yield(client->device);
-		uint64_t one = 1;
 
-		if (user_client_poll(client) && write(client->again_fd, &one, sizeof(one)) < 0)
-			look = false; /* full: it is readable */
+		if (user_client_poll(client))
+			user_client_poke(client);
 		if (yielded)
 			vd_device_unyield(client->device);
 		tell_end(client);

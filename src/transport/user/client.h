@@ -130,6 +130,8 @@ int user_client_ask(struct user_client *client, const struct client_request *req
 		    size_t size, unsigned limits);
 /* user_client_post() - send what needs no answer; waits while too much of that is unsent */
 int user_client_post(struct user_client *client, const struct client_request *request);
+/* user_client_poke() - have the device polled again. Any lock may be held */
+void user_client_poke(struct user_client *client);
 /* user_client_poll() - handle what is there. Return: whether more may be */
 bool user_client_poll(struct user_client *client);
 /*
@@ -183,6 +185,8 @@ int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 void user_client_irqs_fini(struct user_client *client);
 /* user_client_irq_fired() - device's lock held */
 void user_client_irq_fired(struct user_client *client, uint64_t token);
+/* user_client_irqs_take() - raise what has come and was not polled for yet. Device's lock held */
+void user_client_irqs_take(struct user_client *client);
 /* user_client_intx_done() - the guest has seen to the device; device's lock held */
 void user_client_intx_done(struct user_client *client);
 

@@ -24,7 +24,7 @@ static void unlock(struct user_client *client)
 	pthread_mutex_unlock(&client->lock);
 }
 
-static void poke(struct user_client *client)
+void user_client_poke(struct user_client *client)
 {
 	uint64_t one = 1;
 
@@ -77,7 +77,7 @@ int user_client_fail(struct user_client *client, int code, const char *format, .
 	unlock(client);
 	if (first && client->device && client->env->log)
 		client->env->log(client->env, VD_LOG_ERROR, client->end.text);
-	poke(client);
+	user_client_poke(client);
 	return code;
 }
 
@@ -346,7 +346,7 @@ static void end_receiving(struct user_client *client)
 		client->kicked = false;
 		unlock(client);
 		if (receive(client, 0, CLIENT_BUDGET) == CLIENT_BUDGET)
-			poke(client);
+			user_client_poke(client);
 		lock(client);
 	}
 	client->receiving = false;

@@ -11,6 +11,8 @@
 
 #include "transport/user/client.h"
 
+#define EVENTS 16
+
 static int set_irqs(struct user_client *client, uint32_t flags, unsigned index, unsigned start,
 		    unsigned count, const int *fds)
 {
@@ -112,6 +114,32 @@ void user_client_irq_fired(struct user_client *client, uint64_t token)
 	if (irq->index == VD_IRQ_INTX)
 		atomic_store(&client->intx, true);
 	vd_device_raise(client->device, irq->index, irq->vector);
+}
+
+void user_client_irqs_take(struct user_client *client)
+{
+	unsigned rounds = client->irq_count / EVENTS + 2;
+	bool fired = true, more = false;
+
+	while (fired && rounds--) {
+		struct epoll_event events[EVENTS];
+		int count = epoll_wait(client->poll_fd, events, EVENTS, 0);
+
+		fired = false;
+		for (int i = 0; i < count; i++) {
+			uint64_t token = events[i].data.u64;
+
+			if (token == CLIENT_TOKEN_SOCKET || token == CLIENT_TOKEN_AGAIN) {
+				more = true;
+			} else {
+				fired = true;
+				user_client_irq_fired(client, token);
+			}
+		}
+	}
+	/* Sockets tell of what has come once only. */
+	if (more)
+		user_client_poke(client);
 }
 
 void user_client_intx_done(struct user_client *client)

@@ -89,6 +89,9 @@ int user_client_quiesce(void *context)
 		return -EOPNOTSUPP;
 	r = set_state(client, VFIO_DEVICE_STATE_STOP);
 	client->quiesced = !r;
+	/* What came before is the guest's: nobody saves a descriptor that is readable. */
+	if (!r)
+		user_client_irqs_take(client);
 	return r;
 }
 

@@ -597,6 +597,37 @@ static void test_states(void **state)
 	rig_close(&rig);
 }
 
+/* A saved guest must not lack what nobody had polled for when it was stopped. */
+static void test_interrupts_before_it_stops(void **state)
+{
+	uint32_t value = 0;
+
+	(void)state;
+	memset(fired, 0, sizeof(fired));
+	rig_open(&rig);
+	rig.mock.migration = VFIO_MIGRATION_STOP_COPY;
+	start();
+	vd_device_set_sink(rig.device, VD_IRQ_MSIX, sink, NULL);
+	for (unsigned round = 1; round <= 3; round++) {
+		mock_fire(&rig.mock, VD_IRQ_MSIX, 1);
+		mock_fire(&rig.mock, VD_IRQ_MSIX, 3);
+		assert_int_equal(vd_device_quiesce(rig.device), 0);
+		assert_int_equal(fired[1], round);
+		assert_int_equal(fired[3], round);
+		vd_device_resume(rig.device);
+	}
+	/* What else there was to look at is not forgotten. */
+	do_dma(2, MOCK_RAM, 0x600df00d);
+	assert_int_equal(vd_device_quiesce(rig.device), 0);
+	assert_int_equal(vd_mem_read(rig.f.mem, (vd_gpa){MOCK_RAM}, &value, 4), 0);
+	while (value != 0x600df00d) {
+		wait_and_poll();
+		assert_int_equal(vd_mem_read(rig.f.mem, (vd_gpa){MOCK_RAM}, &value, 4), 0);
+	}
+	vd_device_resume(rig.device);
+	rig_close(&rig);
+}
+
 static void test_no_states(void **state)
 {
 	(void)state;
@@ -656,6 +687,7 @@ int main(void)
 		cmocka_unit_test(test_mapped_memory),
 		cmocka_unit_test(test_memory_smaller_than_a_page),
 		cmocka_unit_test(test_states),
+		cmocka_unit_test(test_interrupts_before_it_stops),
 		cmocka_unit_test(test_no_states),
 		cmocka_unit_test(test_each_failure),
 	};
