@@ -162,6 +162,14 @@ int vd_pgtable_unmap(struct vd_pgtable *table, uint64_t start, uint64_t length,
 		     uint64_t *unmapped);
 
 /**
+ * vd_pgtable_zap() - drop every leaf that meets a range, blocks and groups as a whole
+ *
+ * Allocates nothing and cannot fail. Length 0 is nothing; a range that wraps ends at the last
+ * address.
+ */
+void vd_pgtable_zap(struct vd_pgtable *table, uint64_t start, uint64_t length);
+
+/**
  * vd_pgtable_protect() - all leaves of exactly a range allow @access from now on
  * @access: VD_READ | VD_WRITE | VD_EXECUTE, more or less than before
  *
@@ -198,6 +206,20 @@ int vd_pgtable_merge(struct vd_pgtable *table, uint64_t start, uint64_t length,
  * that wraps ends at the last address, here and below.
  */
 void vd_pgtable_write_protect(struct vd_pgtable *table, uint64_t start, uint64_t length);
+/**
+ * vd_pgtable_take_dirty() - read and clear the dirty bits of all leaves that meet a range
+ * @protect: take the right to write with them, as vd_pgtable_write_protect() does
+ * @fn: told of each leaf, or group, that was dirty, with the lock held: it must not call back into
+ *	the table or sleep
+ *
+ * No bit that a walker sets meanwhile is lost: it is told of now, or found by the next call. What
+ * walks that found the bit set have led to may still be on its way: whoever reads the memory waits
+ * for their read sections first. Formats without a dirty bit tell of every leaf that can be
+ * written, which then cannot be any more. Flushes what has changed.
+ */
+void vd_pgtable_take_dirty(struct vd_pgtable *table, uint64_t start, uint64_t length, bool protect,
+			   void (*fn)(void *context, uint64_t start, uint64_t length),
+			   void *context);
 /**
  * vd_pgtable_clear_young() - forget that leaves that meet a range were used; flushes those
  * Return: whether one had been used. Formats without accessed bits say so of every leaf.

@@ -63,6 +63,7 @@ struct vd_mmu_top {
  * @used: the same leaf with accessed set, and dirty if @access has VD_WRITE
  * @aged: the same leaf with accessed clear
  * @write_protected: the same leaf without write permission and no longer dirty
+ * @cleaned: the same leaf no longer dirty: without a dirty bit, @write_protected
  * @is_contiguous: whether the leaf is marked; NULL if no level has such
  * @contiguous_entry: the leaf for @address (its own, not the group's), marked or not; NULL as well
  * @fill: @count leaves for consecutive blocks from @address on, none of which was there (plain
@@ -91,6 +92,7 @@ struct vd_mmu_format {
 	uint64_t (*used)(uint64_t entry, unsigned access, unsigned level);
 	uint64_t (*aged)(uint64_t entry, unsigned level);
 	uint64_t (*write_protected)(uint64_t entry, unsigned level);
+	uint64_t (*cleaned)(uint64_t entry, unsigned level);
 	bool (*is_contiguous)(uint64_t entry, unsigned level);
 	uint64_t (*contiguous_entry)(uint64_t entry, uint64_t address, unsigned level, bool on);
 	void (*fill)(vd_mmu_entry *entries, unsigned count, uint64_t address,

@@ -303,8 +303,8 @@ ARM64_GRANULE(s2, 16)
 	.table_entry = arm64_table_entry, .leaf_entry = stage##_leaf_entry,                        \
 	.address = stage##_address_##granule, .attributes = stage##_attributes,                    \
 	.allows = stage##_allows, .used = arm64_used, .aged = arm64_aged,                          \
-	.write_protected = stage##_write_protected, .is_contiguous = arm64_is_contiguous,          \
-	.contiguous_entry = arm64_contiguous_entry
+	.write_protected = stage##_write_protected, .cleaned = stage##_write_protected,            \
+	.is_contiguous = arm64_is_contiguous, .contiguous_entry = arm64_contiguous_entry
 
 VD_MMU_FORMAT_DEFINE(vd_mmu_format_arm64_s1_4k, ARM64_SHAPE("arm64-s1-4k", s1,
 							    VD_MMU_FORMAT_STAGE1, 12, 48, 4, 4, 4));

@@ -151,6 +151,12 @@ static inline uint64_t ept_aged(uint64_t entry, unsigned level)
 	return entry & ~EPT_A;
 }
 
+static inline uint64_t ept_cleaned(uint64_t entry, unsigned level)
+{
+	(void)level;
+	return entry & ~EPT_D;
+}
+
 static inline uint64_t ept_write_protected(uint64_t entry, unsigned level)
 {
 	(void)level;
@@ -163,6 +169,6 @@ static inline uint64_t ept_write_protected(uint64_t entry, unsigned level)
 	.shift = {12, 21, 30, 39}, .bits = {9, 9, 9, 9}, .kind = ept_kind, .can = ept_can,         \
 	.table_entry = ept_table_entry, .leaf_entry = ept_leaf_entry, .address = ept_address,      \
 	.attributes = ept_attributes, .allows = ept_allows, .used = ept_used, .aged = ept_aged,    \
-	.write_protected = ept_write_protected
+	.write_protected = ept_write_protected, .cleaned = ept_cleaned
 
 VD_MMU_FORMAT_DEFINE(vd_mmu_format_ept, EPT_SHAPE);

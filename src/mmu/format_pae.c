@@ -36,6 +36,6 @@ static inline uint64_t pae_table_entry(uint64_t address, unsigned level)
 	.kind = pae_kind, .can = x86_can, .table_entry = pae_table_entry,                          \
 	.leaf_entry = x86_first_leaf, .address = x86_address, .attributes = x86_first_attributes,  \
 	.allows = x86_allows, .used = x86_used, .aged = x86_aged,                                  \
-	.write_protected = x86_write_protected
+	.write_protected = x86_write_protected, .cleaned = x86_cleaned
 
 VD_MMU_FORMAT_DEFINE(vd_mmu_format_pae, PAE_SHAPE);

@@ -181,6 +181,12 @@ static inline uint64_t riscv_aged(uint64_t entry, unsigned level)
 	return entry & ~PTE_A;
 }
 
+static inline uint64_t riscv_cleaned(uint64_t entry, unsigned level)
+{
+	(void)level;
+	return entry & ~PTE_D;
+}
+
 static inline uint64_t riscv_write_protected(uint64_t entry, unsigned level)
 {
 	(void)level;
@@ -215,6 +221,7 @@ static inline uint64_t riscv_contiguous_entry(uint64_t entry, uint64_t address, 
 	.table_entry = riscv_table_entry, .leaf_entry = stage##_leaf_entry,                        \
 	.address = riscv_address, .attributes = stage##_attributes, .allows = riscv_allows,        \
 	.used = riscv_used, .aged = riscv_aged, .write_protected = riscv_write_protected,          \
+	.cleaned = riscv_cleaned,                                                                  \
 	.is_contiguous = riscv_is_contiguous, .contiguous_entry = riscv_contiguous_entry
 
 #define FIRST_SHAPE(label, count)                                                                  \

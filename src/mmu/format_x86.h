@@ -156,6 +156,12 @@ static inline uint64_t x86_aged(uint64_t entry, unsigned level)
 	return entry & ~X86_A;
 }
 
+static inline uint64_t x86_cleaned(uint64_t entry, unsigned level)
+{
+	(void)level;
+	return entry & ~X86_D;
+}
+
 /* D without RW would make a shadow stack of the page (CR4.CET). */
 static inline uint64_t x86_write_protected(uint64_t entry, unsigned level)
 {

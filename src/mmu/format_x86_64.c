@@ -41,7 +41,8 @@ static inline uint64_t nested_leaf(uint64_t address, const struct vd_mmu_attribu
 	.output_bits = 52, .shift = {12, 21, 30, 39, count > 4 ? 48 : 0},                          \
 	.bits = {9, 9, 9, 9, count > 4 ? 9 : 0}, .can = x86_can,                                   \
 	.table_entry = x86_table_entry, .address = x86_address, .allows = x86_allows,              \
-	.used = x86_used, .aged = x86_aged, .write_protected = x86_write_protected
+	.used = x86_used, .aged = x86_aged, .write_protected = x86_write_protected,                \
+	.cleaned = x86_cleaned
 
 #define FIRST_SHAPE(label, count)                                                                  \
 	.name = label, .flags = X86_FLAGS | VD_MMU_FORMAT_STAGE1, .kind = first_kind,              \

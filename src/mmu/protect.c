@@ -73,6 +73,76 @@ void vd_pgtable_write_protect(struct vd_pgtable *table, uint64_t start, uint64_t
 	vd_pgtable_unlock(table);
 }
 
+/* ---- taking dirty bits ---------------------------------------------------------------------- */
+
+struct take_dirty {
+	struct vd_mmu_change change;
+	bool protect;
+	void (*fn)(void *context, uint64_t start, uint64_t length);
+	void *context;
+};
+
+/* In one step, as a walker may make it dirty meanwhile. Return: whether it was. */
+static bool take_one(const struct vd_pgtable *pt, struct vd_mmu_place *place, bool protect,
+		     bool *changed)
+{
+	uint64_t (*how)(uint64_t, unsigned) =
+		protect ? pt->format->write_protected : pt->format->cleaned;
+	vd_mmu_entry *slot = &place->table->entries[place->index];
+	unsigned level = place->table->level;
+	uint64_t entry = atomic_load_explicit(slot, memory_order_relaxed), next;
+	struct vd_mmu_attributes attributes;
+
+	do
+		next = how(entry, level);
+	while (next != entry &&
+	       !atomic_compare_exchange_weak_explicit(slot, &entry, next, memory_order_acq_rel,
+						      memory_order_relaxed));
+	*changed |= next != entry;
+	pt->format->attributes(entry, level, &attributes);
+	return attributes.dirty;
+}
+
+static int take_dirty_visit(struct vd_pgtable *pt, struct vd_mmu_visitor *visitor,
+			    const struct vd_mmu_place *place, enum vd_mmu_moment moment)
+{
+	struct take_dirty *take = (struct take_dirty *)visitor;
+	bool dirty = false, changed = false;
+	struct vd_mmu_place first;
+	uint64_t length;
+	unsigned count;
+
+	(void)moment;
+	if (pt->format->kind(place->entry, place->table->level) != VD_MMU_LEAF ||
+	    group_was_seen(pt, visitor, place, &first, &count))
+		return 0;
+	length = vd_mmu_place_size(pt, &first) * count;
+	for (; count; count--, first.index++)
+		dirty |= take_one(pt, &first, take->protect, &changed);
+	if (changed)
+		vd_mmu_change_note(&take->change, first.gpa, length);
+	if (dirty)
+		take->fn(take->context, first.gpa, length);
+	return 0;
+}
+
+void vd_pgtable_take_dirty(struct vd_pgtable *table, uint64_t start, uint64_t length, bool protect,
+			   void (*fn)(void *context, uint64_t start, uint64_t length),
+			   void *context)
+{
+	struct take_dirty take = {.change = vd_mmu_change_of(start, length), .protect = protect,
+				  .fn = fn, .context = context};
+
+	if (!length)
+		return;
+	take.change.visitor.when = VD_MMU_AT_LEAF;
+	take.change.visitor.visit = take_dirty_visit;
+	vd_pgtable_lock(table);
+	vd_mmu_visit(table, &take.change.visitor);
+	vd_mmu_change_flush(table, &take.change);
+	vd_pgtable_unlock(table);
+}
+
 /* ---- ageing --------------------------------------------------------------------------------- */
 
 static bool is_young(const struct vd_pgtable *pt, const struct vd_mmu_place *first, unsigned count)

@@ -93,6 +93,12 @@ uint64_t vd_mmu_zap_range(struct vd_pgtable *pt, uint64_t start, uint64_t length
 	return zaps;
 }
 
+void vd_pgtable_zap(struct vd_pgtable *table, uint64_t start, uint64_t length)
+{
+	if (length)
+		vd_mmu_zap_range(table, start, length);
+}
+
 int vd_pgtable_unmap(struct vd_pgtable *table, uint64_t start, uint64_t length, uint64_t *unmapped)
 {
 	struct vd_mmu_spares spares = {0};

@@ -103,6 +103,11 @@ static uint64_t fake_write_protected(uint64_t entry, unsigned level)
 	return seal(open(entry, level) & ~((uint64_t)VD_WRITE << ACCESS_SHIFT | DIRTY), level);
 }
 
+static uint64_t fake_cleaned(uint64_t entry, unsigned level)
+{
+	return seal(open(entry, level) & ~DIRTY, level);
+}
+
 static bool fake_is_contiguous(uint64_t entry, unsigned level)
 {
 	return open(entry, level) & GROUPED;
@@ -122,7 +127,7 @@ static uint64_t fake_contiguous_entry(uint64_t entry, uint64_t address, unsigned
 	.shift = {12, 20, 29, 37}, .bits = {8, 9, 8, 4}, .kind = fake_kind, .can = fake_can,       \
 	.table_entry = fake_table_entry, .leaf_entry = fake_leaf_entry, .address = fake_address,   \
 	.attributes = fake_attributes, .allows = fake_allows, .used = fake_used,                   \
-	.aged = fake_aged, .write_protected = fake_write_protected
+	.aged = fake_aged, .write_protected = fake_write_protected, .cleaned = fake_cleaned
 
 #define GROUPS_SHAPE                                                                               \
 	FAKE_SHAPE("fake-groups", VD_MMU_FORMAT_BREAK_BEFORE_MAKE), .contiguous = {3, 2},          \

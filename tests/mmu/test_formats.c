@@ -144,8 +144,12 @@ static void check_changes(const struct vd_mmu_format *f, unsigned level, uint64_
 	now.accessed = false;
 	says(f, level, f->aged(entry, level), address, now);
 	now = in;
-	now.access &= ~VD_WRITE;
 	now.dirty = false;
+	if (f->flags & VD_MMU_FORMAT_DIRTY)
+		says(f, level, f->cleaned(entry, level), address, now);
+	else
+		assert_int_equal(f->cleaned(entry, level), f->write_protected(entry, level));
+	now.access &= ~VD_WRITE;
 	/* Of write-only nothing is left, which no leaf can be made to say. */
 	if (now.access)
 		says(f, level, f->write_protected(entry, level), address, now);
@@ -175,6 +179,7 @@ static void check_mark(const struct vd_mmu_format *f, unsigned level, uint64_t e
 	assert_true(f->is_contiguous(f->used(marked, VD_WRITE, level), level));
 	assert_true(f->is_contiguous(f->aged(marked, level), level));
 	assert_true(f->is_contiguous(f->write_protected(marked, level), level));
+	assert_true(f->is_contiguous(f->cleaned(marked, level), level));
 	assert_int_equal(f->contiguous_entry(marked, address, level, true), marked);
 	assert_int_equal(f->contiguous_entry(marked, address, level, false), entry);
 }

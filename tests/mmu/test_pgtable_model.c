@@ -308,6 +308,59 @@ static void op_write_protect(struct model *m)
 	}
 }
 
+struct taken {
+	struct model *m;
+	bool *dirty; /* by page */
+};
+
+static void note_dirty(void *context, uint64_t start, uint64_t length)
+{
+	struct taken *taken = context;
+	const struct model *m = taken->m;
+
+	for (uint64_t i = 0; i < m->count; i++) {
+		uint64_t input = m->base + i * m->unit;
+
+		if (input < start + length && start < input + m->unit)
+			taken->dirty[i] = true;
+	}
+}
+
+/* Nothing that was stored to is left out; what was not is told of as part of something larger. */
+static void op_take_dirty(struct model *m)
+{
+	struct range r = random_range(m), wide = r;
+	struct taken taken = {m, calloc(m->count, sizeof(bool))};
+	bool has_bit = m->format->flags & VD_MMU_FORMAT_DIRTY, protect = below(2);
+
+	assert_non_null(taken.dirty);
+	vd_pgtable_take_dirty(m->table, r.start, r.length, protect, note_dirty, &taken);
+	widen(m, &wide);
+	for (uint64_t i = r.first; i < r.first + r.count; i++)
+		assert_true(taken.dirty[i] ||
+			    !(m->pages[i].mapped && m->pages[i].attributes.dirty));
+	for (uint64_t i = wide.first; i < wide.first + wide.count; i++) {
+		m->pages[i].attributes.dirty = false;
+		if (protect || !has_bit)
+			m->pages[i].attributes.access &= ~VD_WRITE;
+	}
+	for (uint64_t i = 0; i < m->count; i++)
+		if (taken.dirty[i])
+			assert_true(m->pages[i].mapped && i >= wide.first &&
+				    i < wide.first + wide.count);
+	free(taken.dirty);
+}
+
+static void op_zap(struct model *m)
+{
+	struct range r = random_range(m), wide = r;
+
+	widen(m, &wide);
+	vd_pgtable_zap(m->table, r.start, r.length);
+	for (uint64_t i = wide.first; i < wide.first + wide.count; i++)
+		m->pages[i].mapped = false;
+}
+
 static void op_young(struct model *m)
 {
 	struct range r = random_range(m);
@@ -353,6 +406,7 @@ static void op_walk(struct model *m)
 static void (*const operations[])(struct model *m) = {
 	op_map,	  op_map,   op_map,	      op_map,	op_unmap, op_unmap, op_protect,
 	op_split, op_merge, op_write_protect, op_young, op_walk,  op_walk,  op_walk,
+	op_take_dirty, op_zap,
 };
 
 static unsigned operations_wanted(void)
