@@ -47,6 +47,30 @@ extern "C" {
 struct vd_dma_space;
 
 /**
+ * enum vd_dma_mode - how accesses find the memory; all functions answer alike in both
+ * @VD_DMA_MEDIATED: each is looked up in the maps, or in the slots of the guest that is followed
+ * @VD_DMA_ASSIGNED: each goes through I/O page tables of floor mmu with an IOTLB in front of them,
+ *	as if an IOMMU stood between a device and all of the guest's memory
+ *
+ * I/O page tables (Sv48x4, as in the second stage of a RISC-V IOMMU whose device contexts have
+ * tc.GADE) hold pages and blocks that somebody accessed, and are filled by I/O page faults: a
+ * device here can fault, so nothing is pinned for them, and memory behind them is discarded, moved
+ * and swapped as if they were not there. Only where I/O cannot fault (a device behind the real
+ * /dev/vfio) all memory must be mapped beforehand and stay pinned. They are a listener: an
+ * invalidation drops entries, and the IOTLB's with them, before memory changes. Who maps many
+ * pieces of one object pays for it there: each such event of an object looks at every map.
+ *
+ * Walks set accessed and dirty bits. The ageing of host memory asks for the former; reports of
+ * vd_dma_dirty_report() are made of the latter. Each guest's own dirty logs are marked as in the
+ * other mode.
+ *
+ * Not held by tables, and so looked up by a fault each time: memory that may only be written, what
+ * lies at or above 2^50, and stores to watched pages. Where there is no memory for a table, the
+ * access is answered without.
+ */
+enum vd_dma_mode { VD_DMA_MEDIATED, VD_DMA_ASSIGNED };
+
+/**
  * struct vd_dma_config - a space to be
  * @env: must outlive the space
  * @host: whose memory objects it can map
@@ -54,6 +78,7 @@ struct vd_dma_space;
  * @pin_limit_ms: how long an invalidation waits for pins before -EBUSY; 0 for 10 s
  * @bounce_limit: bytes that the buffers of all pins together may take, for memory that is reached
  *	by messages; 0 for 64 MiB
+ * @mode: see there
  */
 struct vd_dma_config {
 	const struct vd_env *env;
@@ -61,11 +86,12 @@ struct vd_dma_config {
 	unsigned page_shift;
 	uint64_t pin_limit_ms;
 	uint64_t bounce_limit;
+	enum vd_dma_mode mode;
 };
 
 /**
  * vd_dma_space_create() - an empty space
- * Return: 0; -EINVAL page shift or limit; -ENOMEM; -ESHUTDOWN the host is being destroyed.
+ * Return: 0; -EINVAL page shift, limit or mode; -ENOMEM; -ESHUTDOWN the host is being destroyed.
  */
 int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space **space,
 			struct vd_error *error);
@@ -271,7 +297,8 @@ void vd_dma_guard_leave(struct vd_dma_space *space);
 /**
  * vd_dma_translate() - one host pointer, inside a guard
  * @run: set to bytes that are contiguous from it on: at least to the end of the host's page, mostly
- *	half or more of what is, at most what the map holds
+ *	half or more of what is, at most what the map holds. In assigned mode at most to the end of
+ *	the leaf, at least to that of its 4 KiB
  * After storing through the pointer, call vd_dma_mark_dirty() before the guard is left.
  * Return: 0; -EFAULT (counted); -EAGAIN an invalidation is under way, or somebody watches the page
  *	that is to be stored to: leave the guard, vd_dma_wait(), try again; -EOPNOTSUPP the memory
@@ -326,6 +353,9 @@ int vd_dma_dirty_start(struct vd_dma_space *space, const struct vd_dma_range *ra
  * @page_size: as there, and may be another one. Pages of start's that the range meets in part stay
  *	noted, after they were reported
  * @bitmap: a bit a page, bit 0 of byte 0 is at @iova; all @bytes are written
+ *
+ * In assigned mode a page counts as stored to when it was translated for VD_WRITE, and this sleeps:
+ * waits for guards.
  *
  * What is pinned for VD_WRITE counts as stored to at each report, also by pins older than the
  * tracking, and once more after unpin. What was stored before can be read now, what is stored later
@@ -384,6 +414,12 @@ int vd_dma_discard(struct vd_dma_space *space, vd_iova iova, uint64_t length, ui
  * @discarded: bytes given back by vd_dma_discard()
  * @remote_calls, @remote_errors: callbacks of remote maps, and those that failed
  * @bounced_bytes: memory that stands for such maps in pins, now
+ * @iotlb_hits, @iotlb_misses: look-ups that what is remembered of earlier ones did, or did not
+ *	answer: in assigned mode in front of the tables, else of the maps. As cheap
+ * @iotlb_invalidations: ranges that the IOTLB was told to forget in assigned mode, each with a
+ *	change of the tables
+ * @io_faults: I/O page faults that found memory, in assigned mode
+ * @io_mapped_bytes: by I/O page tables now
  * @maps: now; of a space that follows a guest, its RAM and device slots
  */
 struct vd_dma_stats {
@@ -395,6 +431,9 @@ struct vd_dma_stats {
 	uint64_t remote_calls;
 	uint64_t remote_errors;
 	uint64_t bounced_bytes;
+	uint64_t iotlb_hits, iotlb_misses, iotlb_invalidations;
+	uint64_t io_faults;
+	uint64_t io_mapped_bytes;
 	uint64_t maps;
 };
 void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats);

@@ -43,7 +43,7 @@ int vd_dma_translate(struct vd_dma_space *space, vd_iova iova, unsigned access, 
 {
 	if (!find(space, iova.value, access, pointer, run))
 		return translate(space, iova.value, access, pointer, run);
-	dma_count(space, 1);
+	dma_add(&dma_counter(space)->direct, 1);
 	return 0;
 }
 
@@ -54,7 +54,7 @@ void vd_dma_wait(struct vd_dma_space *space, vd_iova iova, uint64_t length)
 
 	dma_tell(space, iova.value, length);
 	space->env->read_enter(space->env);
-	r = dma_resolve(space, iova.value, VD_READ, &piece);
+	r = dma_lookup(space, iova.value, VD_READ, &piece);
 	space->env->read_leave(space->env);
 	if (r != -EAGAIN)
 		return;
@@ -103,8 +103,12 @@ static void copy_piece(const struct copy *copy, const struct dma_piece *piece, u
 		return;
 	}
 	vd_guest_copy(piece->pointer, copy->from_buffer + done, length);
-	/* After the store, so that whoever takes the mark finds the data. */
-	dma_dirty(copy->space, copy->iova + done, length);
+	/*
+	 * After the store, so that whoever takes the mark finds the data. The walk has marked its
+	 * leaf: who takes that waits for this read section.
+	 */
+	if (!piece->walked)
+		dma_dirty(copy->space, copy->iova + done, length);
 	if (piece->dirty_log)
 		vd_mem_mark_dirty(copy->space->mem, (vd_gpa){copy->iova + done}, length);
 }
@@ -218,11 +222,14 @@ static int copy_mixed(const struct copy *copy)
 	return 0;
 }
 
-/* All of it in a place that is known; never the memory of a guest, which may be watched. */
+/*
+ * All of it in a place that is known. Of a guest that is followed only I/O page tables know one:
+ * not for stores to what is watched.
+ */
 static bool copy_known(const struct copy *copy)
 {
 	const struct vd_env *env = copy->space->env;
-	struct dma_piece piece = {.run = 0};
+	struct dma_piece piece = {.walked = copy->space->table, .dirty_log = copy->space->mem};
 	void *pointer;
 	bool known;
 
@@ -232,7 +239,7 @@ static bool copy_known(const struct copy *copy)
 	if (known) {
 		piece.pointer = pointer;
 		copy_piece(copy, &piece, 0);
-		dma_count(copy->space, 1);
+		dma_add(&dma_counter(copy->space)->direct, 1);
 	}
 	env->read_leave(env);
 	return known;
@@ -246,7 +253,7 @@ static int copy_all(struct copy *copy)
 
 	if (!copy->length)
 		return 0;
-	if (!copy->space->mem && copy_known(copy)) {
+	if ((copy->space->table || !copy->space->mem) && copy_known(copy)) {
 		vd_trace(copy->space->env, VD_TRACE_DMA, copy->iova, copy->length, access_of(copy));
 		return 0;
 	}

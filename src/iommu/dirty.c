@@ -101,6 +101,9 @@ static int start_locked(struct vd_dma_space *space, const struct vd_dma_range *r
 		return -ENOMEM;
 	}
 	dma_lock(space);
+	/* Old dirty bits are nobody's, and blocks too large. */
+	if (space->table)
+		dma_assigned_zap(space, 0, UINT64_MAX);
 	/* Release pairs with the acquire in dma_dirty(). */
 	atomic_store_explicit(&space->dirty, pages, memory_order_release);
 	dma_unlock(space);
@@ -132,6 +135,9 @@ static void stop_locked(struct vd_dma_space *space)
 	dma_lock(space);
 	pages = atomic_load_explicit(&space->dirty, memory_order_relaxed);
 	atomic_store_explicit(&space->dirty, NULL, memory_order_relaxed);
+	/* What is asked for next may be blocks again. */
+	if (space->table)
+		dma_assigned_zap(space, 0, UINT64_MAX);
 	dma_unlock(space);
 	space->env->synchronize(space->env);
 	forget(space, pages);
@@ -242,12 +248,20 @@ static int check_report(uint64_t iova, uint64_t length, uint64_t page_size, size
 static void report_locked(struct vd_dma_space *space, struct report *report)
 {
 	report->tracked = space->tracked;
+	if (space->table) {
+		dma_lock(space);
+		dma_assigned_harvest(space, report->start, report->last);
+		dma_unlock(space);
+	}
 	/* Only this lock's holders change it. */
 	dirty_pages_take(atomic_load_explicit(&space->dirty, memory_order_relaxed), report->start,
 			 report->last, note, report);
 	dma_lock(space);
 	note_pins(space, report);
 	dma_unlock(space);
+	/* Dirty bits come before the store: who set those that were taken has stored after this. */
+	if (space->table)
+		space->env->synchronize(space->env);
 }
 
 int vd_dma_dirty_report(struct vd_dma_space *space, vd_iova iova, uint64_t length,

@@ -145,7 +145,10 @@ static void close_range(struct vd_dma_space *space, uint64_t start, uint64_t las
 	while ((map = take_next(space, &at, last))) {
 		/* Release pairs with the acquire in dma_resolve(). */
 		atomic_store_explicit(&map->closed, true, memory_order_release);
-		iotlb_flush(&space->iotlb, map->start, map->last);
+		if (space->table)
+			dma_assigned_zap(space, map->start, map->last);
+		else
+			iotlb_flush(&space->iotlb, map->start, map->last);
 		if (at == UINT64_MAX)
 			break;
 	}

@@ -199,6 +199,31 @@ struct dma_map *dma_maps_next(const struct dma_maps *maps, uint64_t iova)
 	return map;
 }
 
+static void node_each(const struct maps_node *node,
+		      void (*fn)(void *context, const struct dma_map *map), void *context)
+{
+	if (node->height) {
+		for (unsigned i = 0; i < count_of(node); i++)
+			node_each(child_of((const struct inner *)node, i), fn, context);
+		return;
+	}
+	for (unsigned i = 0; i < LEAF_SLOTS; i++) {
+		const struct dma_map *map = leaf_map((const struct leaf *)node, i);
+
+		if (map)
+			fn(context, map);
+	}
+}
+
+void dma_maps_each(const struct dma_maps *maps,
+		   void (*fn)(void *context, const struct dma_map *map), void *context)
+{
+	const struct maps_node *root = root_of(maps);
+
+	if (root)
+		node_each(root, fn, context);
+}
+
 /* ---- nodes ---------------------------------------------------------------------------------- */
 
 static size_t node_size(const struct maps_node *node)

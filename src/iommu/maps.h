@@ -44,6 +44,9 @@ struct dma_map *dma_maps_find(const struct dma_maps *maps, uint64_t iova);
 
 /* dma_maps_next() - the map that holds @iova, else the first one after it, else NULL */
 struct dma_map *dma_maps_next(const struct dma_maps *maps, uint64_t iova);
+/* dma_maps_each() - every map, in no order; @fn changes none */
+void dma_maps_each(const struct dma_maps *maps,
+		   void (*fn)(void *context, const struct dma_map *map), void *context);
 /*
  * dma_maps_insert() - a map that overlaps no other. Return: 0, -ENOMEM, -ENOSPC; then nothing has
  * changed.

@@ -55,7 +55,7 @@ static int gather_range(struct vd_dma_space *space, const struct vd_dma_range *r
 	if (!vd_range_end(range->iova.value, range->length, &end))
 		return -EFAULT;
 	while (done < range->length) {
-		int r = dma_resolve(space, range->iova.value + done, access, piece);
+		int r = dma_resolve_locked(space, range->iova.value + done, access, piece);
 		uint64_t length = range->length - done;
 
 		if (r && r != -EREMOTE)

@@ -32,6 +32,10 @@ static int resolve_guest(const struct vd_dma_space *space, uint64_t iova, unsign
 	piece->device = page.host.kind == VD_PAGE_DEVICE;
 	piece->dirty_log = page.dirty_log;
 	piece->watched = page.watched && access & VD_WRITE;
+	piece->type = page.host.type;
+	/* A store that was asked for and is allowed may need a fault for the first time only. */
+	piece->rights = page.writable || (access & VD_WRITE && !page.watched)
+				? VD_READ | VD_WRITE : VD_READ;
 	return 0;
 }
 
@@ -58,6 +62,7 @@ static int resolve_map(const struct vd_dma_space *space, uint64_t iova, unsigned
 		return -EFAULT;
 	piece->run = page.run - 1 < left ? page.run : left + 1;
 	piece->pointer = pointer_of(space, &page, piece->key);
+	piece->type = page.type;
 	piece->rights = map->access & (page.writable ? VD_READ | VD_WRITE : VD_READ);
 	return 0;
 }
@@ -75,8 +80,8 @@ static bool is_stale(const struct vd_dma_space *space, uint64_t seq, struct dma_
 	return vd_notifier_retry(space->chain, seq, piece->key, piece->run);
 }
 
-static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned access,
-			struct dma_piece *piece)
+int dma_lookup_once(const struct vd_dma_space *space, uint64_t iova, unsigned access,
+		    struct dma_piece *piece)
 {
 	uint64_t seq = vd_notifier_begin(space->chain);
 	int r;
@@ -87,8 +92,8 @@ static int resolve_once(struct vd_dma_space *space, uint64_t iova, unsigned acce
 	return r != -EREMOTE && is_stale(space, seq, piece) ? -EAGAIN : r;
 }
 
-int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
-		struct dma_piece *piece)
+int dma_lookup(struct vd_dma_space *space, uint64_t iova, unsigned access,
+	       struct dma_piece *piece)
 {
 	unsigned tries = 0;
 	int r;
@@ -101,7 +106,7 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 	 * So many do not end in so short a time: then one is active.
 	 */
 	do
-		r = resolve_once(space, iova, access, piece);
+		r = dma_lookup_once(space, iova, access, piece);
 	while (r == -EAGAIN && ++tries < LOOKUPS);
 	/*
 	 * Another device's memory that is just being reset or moved away does not answer. To wait
@@ -113,14 +118,33 @@ int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 	return r;
 }
 
+int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		struct dma_piece *piece)
+{
+	return space->table ? dma_assigned_resolve(space, iova, access, piece, false)
+			    : dma_lookup(space, iova, access, piece);
+}
+
+int dma_resolve_locked(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		       struct dma_piece *piece)
+{
+	return space->table ? dma_assigned_resolve(space, iova, access, piece, true)
+			    : dma_lookup(space, iova, access, piece);
+}
+
 int dma_resolve_keep(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		     struct dma_piece *piece)
 {
 	struct iotlb_fill fill = {.block = NULL};
-	bool known = !space->mem && iotlb_begin(&space->iotlb, iova, &fill);
-	int r = dma_resolve(space, iova, access, piece);
+	bool known;
+	int r;
 
-	if (r || space->mem)
+	if (space->table || space->mem)
+		return dma_resolve(space, iova, access, piece);
+	dma_add(&dma_counter(space)->misses, 1);
+	known = iotlb_begin(&space->iotlb, iova, &fill);
+	r = dma_lookup(space, iova, access, piece);
+	if (r)
 		return r;
 	if (known) {
 		iotlb_fill(&fill, iova, piece->rights, piece->pointer, piece->run);

@@ -13,10 +13,24 @@ static int check_config(const struct vd_dma_config *config, struct vd_error *err
 		return vd_error_set(error, -EINVAL,
 				    "DMA page shift %u: the host's pages need %u to 30",
 				    config->page_shift, host_shift);
+	if (config->mode != VD_DMA_MEDIATED && config->mode != VD_DMA_ASSIGNED)
+		return vd_error_set(error, -EINVAL, "%d is no mode of a DMA address space",
+				    (int)config->mode);
 	if (config->pin_limit_ms > UINT32_MAX)
 		return vd_error_set(error, -EINVAL, "pin limit of %llu ms is absurd",
 				    (unsigned long long)config->pin_limit_ms);
 	return 0;
+}
+
+static void space_free(struct vd_dma_space *space)
+{
+	const struct vd_env *env = space->env;
+
+	vd_pgtable_destroy(space->table);
+	iotlb_fini(&space->iotlb);
+	env->lock_destroy(env, &space->tracking);
+	env->lock_destroy(env, &space->lock);
+	env->release(env, space, sizeof(*space));
 }
 
 int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space **out,
@@ -47,12 +61,13 @@ int vd_dma_space_create(const struct vd_dma_config *config, struct vd_dma_space 
 	iotlb_init(&space->iotlb, env);
 	env->lock_init(env, &space->lock);
 	env->lock_init(env, &space->tracking);
-	r = vd_notifier_register(space->chain, &space->listener);
+	if (config->mode == VD_DMA_ASSIGNED)
+		r = dma_assigned_create(space, error);
+	if (!r && vd_notifier_register(space->chain, &space->listener))
+		r = vd_error_set(error, -ESHUTDOWN, "the host's memory has been released");
 	if (r) {
-		env->lock_destroy(env, &space->tracking);
-		env->lock_destroy(env, &space->lock);
-		env->release(env, space, sizeof(*space));
-		return vd_error_set(error, r, "the host's memory has been released");
+		space_free(space);
+		return r;
 	}
 	*out = space;
 	return 0;
@@ -66,16 +81,11 @@ struct vd_dma_space *vd_dma_space_get(struct vd_dma_space *space)
 
 void vd_dma_space_put(struct vd_dma_space *space)
 {
-	const struct vd_env *env = space->env;
-
 	/* acq_rel: the last one sees what all others did before they let go */
 	if (atomic_fetch_sub_explicit(&space->references, 1, memory_order_acq_rel) != 1)
 		return;
 	dma_dirty_end(space);
-	iotlb_fini(&space->iotlb);
-	env->lock_destroy(env, &space->tracking);
-	env->lock_destroy(env, &space->lock);
-	env->release(env, space, sizeof(*space));
+	space_free(space);
 }
 
 int vd_dma_follow(struct vd_dma_space *space, struct vd_mem *mem, struct vd_error *error)
@@ -103,6 +113,14 @@ int vd_dma_follow(struct vd_dma_space *space, struct vd_mem *mem, struct vd_erro
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
+void dma_forget(struct vd_dma_space *space)
+{
+	if (space->table)
+		dma_assigned_zap(space, 0, UINT64_MAX);
+	else
+		iotlb_flush_all(&space->iotlb);
+}
+
 /* Nothing is reachable any more, and nothing is held. Return: -EBUSY if it is, past the limit. */
 static int close_space(struct vd_dma_space *space, struct dma_map **list, bool *listens)
 {
@@ -112,7 +130,7 @@ static int close_space(struct vd_dma_space *space, struct dma_map **list, bool *
 	dma_lock(space);
 	/* Release pairs with the acquire in dma_resolve(). */
 	atomic_store_explicit(&space->closed, true, memory_order_release);
-	iotlb_flush_all(&space->iotlb);
+	dma_forget(space);
 	dma_discards_wait(space, 0, UINT64_MAX);
 	r = dma_pins_drain(space, &all);
 	if (!r)
@@ -166,13 +184,27 @@ void vd_dma_stats(const struct vd_dma_space *space, struct vd_dma_stats *stats)
 
 	*stats = (struct vd_dma_stats){
 		.faults = atomic_load_explicit(&space->faults, memory_order_relaxed),
+		.io_faults = atomic_load_explicit(&space->io_faults, memory_order_relaxed),
 		.discarded = atomic_load_explicit(&space->discarded, memory_order_relaxed),
 		.remote_calls = atomic_load_explicit(&space->remote_calls, memory_order_relaxed),
 		.remote_errors = atomic_load_explicit(&space->remote_errors, memory_order_relaxed),
 	};
-	for (unsigned i = 0; i < DMA_COUNTERS; i++)
-		stats->translations += atomic_load_explicit(&space->counters[i].translations,
-							    memory_order_relaxed);
+	for (unsigned i = 0; i < DMA_COUNTERS; i++) {
+		const struct dma_counter *c = &space->counters[i];
+		uint64_t direct = atomic_load_explicit(&c->direct, memory_order_relaxed);
+
+		stats->translations +=
+			direct + atomic_load_explicit(&c->translations, memory_order_relaxed);
+		stats->iotlb_hits += direct + atomic_load_explicit(&c->hits, memory_order_relaxed);
+		stats->iotlb_misses += atomic_load_explicit(&c->misses, memory_order_relaxed);
+	}
+	if (space->table) {
+		struct vd_pgtable_stats table;
+
+		vd_pgtable_stats(space->table, &table);
+		stats->iotlb_invalidations = table.flushes;
+		stats->io_mapped_bytes = table.mapped_bytes;
+	}
 	dma_lock(locked);
 	stats->pins = space->pin_count;
 	stats->pinned_bytes = space->pinned_bytes;

@@ -4,6 +4,7 @@
 #define VIADUCT_IOMMU_SPACE_H
 
 #include <viaduct/iommu.h>
+#include <viaduct/mmu.h>
 
 #include "iommu/dirty_pages.h"
 #include "iommu/iotlb.h"
@@ -13,7 +14,9 @@
 #define DMA_COUNTERS 16u
 
 struct dma_counter {
-	_Alignas(64) _Atomic uint64_t translations;
+	_Alignas(64) _Atomic uint64_t translations; /* but those that need no look-up at all */
+	_Atomic uint64_t direct; /* these: the IOTLB has them */
+	_Atomic uint64_t hits, misses; /* of the IOTLB, on other ways */
 };
 
 /* An owner that is being asked to unpin; on the asking thread's stack. */
@@ -42,6 +45,8 @@ struct vd_dma_space {
 	struct vd_notifier *chain;
 	struct vd_listener listener;
 	struct dma_maps maps; /* written under @lock */
+	/* I/O page tables of an assigned space (assigned.c), else NULL. Changed under @lock */
+	struct vd_pgtable *table;
 	_Atomic bool closed;  /* nothing is reachable any more */
 
 	/*
@@ -62,7 +67,7 @@ struct vd_dma_space {
 	uint64_t pin_count, pinned_bytes;
 	uint64_t bounce_limit, bounced_bytes;
 
-	_Atomic uint64_t faults, discarded;
+	_Atomic uint64_t faults, discarded, io_faults;
 	_Atomic uint64_t remote_calls, remote_errors;
 	/*
 	 * Dirty tracking: NULL if there is none. Set and cleared with both locks held, used in a
@@ -73,7 +78,10 @@ struct vd_dma_space {
 	struct dma_tracked *tracked; /* under @tracking */
 
 	struct dma_counter counters[DMA_COUNTERS];
-	/* Of a space that follows a guest it stays empty: slots change as a whole. */
+	/*
+	 * In front of @table, or of @maps. Of a mediated space that follows a guest it stays empty:
+	 * slots change as a whole.
+	 */
 	struct iotlb iotlb;
 };
 
@@ -95,17 +103,25 @@ bool dma_sleep(struct vd_dma_space *space, uint64_t deadline_ns);
 /* dma_wake() - lock held */
 void dma_wake(struct vd_dma_space *space);
 
-static inline void dma_count(struct vd_dma_space *space, uint64_t translations)
+static inline struct dma_counter *dma_counter(struct vd_dma_space *space)
 {
 	/* which thread this is */
 	uint64_t hash = (uint64_t)(uintptr_t)__builtin_thread_pointer() *
 			UINT64_C(0x9e3779b97f4a7c15);
-	_Atomic uint64_t *counter = &space->counters[(hash >> 60) % DMA_COUNTERS].translations;
 
+	return &space->counters[(hash >> 60) % DMA_COUNTERS];
+}
+
+static inline void dma_add(_Atomic uint64_t *counter, uint64_t n)
+{
 	/* No atomic addition, which would cost as much as the translation itself. */
-	atomic_store_explicit(counter,
-			      atomic_load_explicit(counter, memory_order_relaxed) + translations,
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
 			      memory_order_relaxed);
+}
+
+static inline void dma_count(struct vd_dma_space *space, uint64_t translations)
+{
+	dma_add(&dma_counter(space)->translations, translations);
 }
 
 /* ---- resolve.c ------------------------------------------------------------------------------ */
@@ -122,20 +138,32 @@ struct dma_piece {
 	bool device;
 	bool dirty_log;
 	bool watched; /* and the access stores */
-	unsigned rights; /* of a map: what may be done to the page, as long as nothing changes */
+	bool walked;  /* found in I/O page tables: a store has made the leaf dirty */
+	enum vd_memory_type type;
+	unsigned rights; /* what may be done to the page, as long as nothing changes */
 };
 
 /*
- * dma_resolve() - under the retry protocol; in a read section or with the lock held
+ * dma_lookup_once() - in the maps, or the guest that is followed, whatever the mode; no retry
+ * protocol, but -EAGAIN if that what was found is being changed. As dma_lookup()
+ */
+int dma_lookup_once(const struct vd_dma_space *space, uint64_t iova, unsigned access,
+		    struct dma_piece *piece);
+/* dma_lookup() - the same, until it is good or something is being changed */
+int dma_lookup(struct vd_dma_space *space, uint64_t iova, unsigned access,
+	       struct dma_piece *piece);
+/*
+ * dma_resolve() - by the mode of the space, under the retry protocol; in a read section, the lock
+ * not held
  * Return: 0; -EFAULT; -EREMOTE mapped and allowed, but reached by messages; -EAGAIN what the answer
  *	depends on is being changed: dma_wait_for() it.
  */
 int dma_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		struct dma_piece *piece);
-/*
- * dma_resolve_keep() - dma_resolve() for the next time as well; in a read section, the lock not
- * held
- */
+/* dma_resolve_locked() - the same with the lock held */
+int dma_resolve_locked(struct vd_dma_space *space, uint64_t iova, unsigned access,
+		       struct dma_piece *piece);
+/* dma_resolve_keep() - dma_resolve() for the next time as well */
 int dma_resolve_keep(struct vd_dma_space *space, uint64_t iova, unsigned access,
 		     struct dma_piece *piece);
 /* dma_wait_for() - no lock held, not in a read section */
@@ -145,8 +173,27 @@ void dma_wait_for(struct vd_dma_space *space, const struct dma_piece *piece);
  * Return: for vd_mem_watch_told().
  */
 uint64_t dma_tell(struct vd_dma_space *space, uint64_t iova, uint64_t length);
+/* dma_forget() - all that was translated. Lock held; the space has been closed */
+void dma_forget(struct vd_dma_space *space);
 /* dma_fault() - counts. Return: -EFAULT. */
 int dma_fault(struct vd_dma_space *space);
+
+/* ---- assigned.c: of spaces with a table; the lock held, but for resolve --------------------- */
+
+int dma_assigned_create(struct vd_dma_space *space, struct vd_error *error);
+/* dma_assigned_resolve() - as dma_resolve(), or with the lock held if @locked */
+int dma_assigned_resolve(struct vd_dma_space *space, uint64_t iova, unsigned access,
+			 struct dma_piece *piece, bool locked);
+/* dma_assigned_zap() - of IOVAs: nothing is found in tables or IOTLB any more */
+void dma_assigned_zap(struct vd_dma_space *space, uint64_t start, uint64_t last);
+/* dma_assigned_harvest() - note what the dirty bits of a range of IOVAs say, and clear them */
+void dma_assigned_harvest(struct vd_dma_space *space, uint64_t start, uint64_t last);
+struct dma_change;
+/* What changes, as with dma_pins_drain(); costs a look at each map if it is of an object. */
+void dma_assigned_invalidate(struct vd_dma_space *space, const struct dma_change *change);
+void dma_assigned_write_protect(struct vd_dma_space *space, const struct dma_change *change);
+/* dma_assigned_young() - Return: whether a leaf of what changes was used since last cleared */
+bool dma_assigned_young(struct vd_dma_space *space, const struct dma_change *change, bool clear);
 
 /* ---- dirty.c -------------------------------------------------------------------------------- */
 
