@@ -46,16 +46,40 @@ _Static_assert(sizeof(struct deferred_call) <= sizeof(struct vd_deferred), "room
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(struct vd_lock), "room of vd_lock");
 _Static_assert(_Alignof(pthread_mutex_t) <= _Alignof(struct vd_lock), "alignment of vd_lock");
 
-/*
- * Big blocks come straight from the kernel, zeroed and untouched, whatever their alignment. Not
- * under the address sanitizer: it looks for leaks, and for what keeps memory, in the heap only.
- */
-#if defined(__SANITIZE_ADDRESS__)
-#define BIG_BLOCK SIZE_MAX
-#else
+/* Blocks from here on are zeroed and untouched, whatever their alignment. */
 #define BIG_BLOCK ((size_t)1 << 20)
-#endif
 
+#ifdef __SANITIZE_ADDRESS__
+/*
+ * The address sanitizer looks for leaks, and for what keeps memory, in the heap only: from there,
+ * with the heap's address in front of the block.
+ */
+static void *allocate_big(size_t size, size_t align)
+{
+	size_t room;
+	char *p, *block;
+
+	if (__builtin_add_overflow(size, align + sizeof(p), &room))
+		return NULL;
+	p = calloc(1, room);
+	if (!p)
+		return NULL;
+	block = p + sizeof(p);
+	block += -(uintptr_t)block & (align - 1);
+	memcpy(block - sizeof(p), &p, sizeof(p));
+	return block;
+}
+
+static void release_big(void *p, size_t size)
+{
+	void *heap;
+
+	(void)size;
+	memcpy(&heap, (char *)p - sizeof(heap), sizeof(heap));
+	free(heap);
+}
+#else
+/* Straight from the kernel. */
 static void *allocate_big(size_t size, size_t align)
 {
 	size_t room, head;
@@ -78,6 +102,12 @@ static void *allocate_big(size_t size, size_t align)
 	return p;
 }
 
+static void release_big(void *p, size_t size)
+{
+	munmap(p, size);
+}
+#endif
+
 static void *hosted_allocate(const struct vd_env *env, size_t size, size_t align)
 {
 	void *p;
@@ -96,7 +126,7 @@ static void hosted_release(const struct vd_env *env, void *p, size_t size)
 {
 	(void)env;
 	if (p && size >= BIG_BLOCK)
-		munmap(p, size);
+		release_big(p, size);
 	else
 		free(p);
 }

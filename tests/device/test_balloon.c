@@ -88,7 +88,8 @@ static void test_bad_config(void **state)
 			break;
 		}
 		assert_true(test_env_failed(&b.rig.test));
-		assert_int_equal(b.rig.test.blocks, blocks);
+		/* What the rig let go of may still be under way. */
+		assert_true(b.rig.test.blocks <= blocks);
 	}
 	test_env_fail(&b.rig.test, 0, 0);
 	vd_device_put(device);

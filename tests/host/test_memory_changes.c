@@ -17,6 +17,7 @@
 
 #define PAGE UINT64_C(4096)
 #define PAGES 16u
+#define GAP (UINT64_C(64) << 20)
 #define AT 5u /* the page that is looked at */
 #define OLD 42
 #define NEW 99
@@ -153,11 +154,19 @@ static void *foreign_thread(void *context)
 
 /* ---- the memory ------------------------------------------------------ */
 
+/*
+ * With a larger gap above it, which the kernel gives away first: an allocator's thread, or a
+ * sanitizer, must not use a page again that is unmapped here.
+ */
 static char *map(int flags, int fd)
 {
-	char *p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	char *p = mmap(NULL, PAGES * PAGE + GAP, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_ptr_equal(mmap(p, PAGES * PAGE, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0),
+			 p);
+	assert_int_equal(munmap(p + PAGES * PAGE, GAP), 0);
 	return p;
 }
 

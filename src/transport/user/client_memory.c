@@ -110,10 +110,9 @@ bool user_client_memory_allows(struct user_client *client, uint64_t start, uint6
 		return false;
 	lock(memory);
 	for (size_t i = find(memory, start); good && at - start < length; i++) {
-		const struct client_map *map = &memory->maps[i];
+		const struct client_map *map = i < memory->count ? &memory->maps[i] : NULL;
 
-		good = i < memory->count && map->start <= at && map->access & access &&
-		       !map->leaving;
+		good = map && map->start <= at && map->access & access && !map->leaving;
 		if (good)
 			at = map->last + 1;
 	}

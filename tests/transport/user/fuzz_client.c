@@ -177,7 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t half = size / 2;
 	struct input ours = {data, half};
 
-	theirs = (struct input){data + half, size - half};
+	theirs = (struct input){half ? data + half : data, size - half};
 	rig_open(&rig);
 	rig.config.timeout_ms = 3;
 	if (next(&ours) & 1)
