@@ -82,15 +82,72 @@ static void test_blocks(void **state)
 	assert_int_equal(look(&f).io_mapped_bytes, 2 * MIB);
 	assert_int_equal(vd_dma_unmap(f.space, (vd_iova){6 * MIB}, 6 * MIB, NULL), 0);
 	assert_int_equal(look(&f).io_mapped_bytes, 0);
-	/* not aligned alike, or cut by the end of a map: pages */
-	assert_int_equal(vd_dma_map(f.space, (vd_iova){6 * MIB + PAGE}, 4 * MIB, large, 2 * MIB,
+	vd_host_object_put(large);
+	dma_close_fixture(&f);
+}
+
+/* Not aligned alike, or with an end of a map in between. */
+static void test_no_blocks(void **state)
+{
+	struct vd_host_object *large;
+	struct dma_fixture f;
+	unsigned char byte;
+
+	(void)state;
+	dma_open(&f);
+	assert_int_equal(vd_host_ram_create(f.base.host, "large", 8 * MIB, 0, &large, NULL), 0);
+	assert_int_equal(vd_dma_map(f.space, (vd_iova){6 * MIB + PAGE}, 6 * MIB, large, 2 * MIB,
 				    VD_READ), 0);
 	assert_int_equal(vd_dma_map(f.space, (vd_iova){20 * MIB}, 2 * MIB - PAGE, large, 2 * MIB,
 				    VD_READ), 0);
-	assert_int_equal(get(&f, 7 * MIB, 8), 0);
+	*ram_byte(&f, 0) = 3;
+	assert_int_equal(dma_map(&f, 24 * MIB, PAGE, 0, VD_READ), 0);
+	assert_int_equal(vd_dma_map(f.space, (vd_iova){24 * MIB + PAGE}, 2 * MIB, large, PAGE,
+				    VD_READ), 0);
+	assert_int_equal(get(&f, 9 * MIB, 8), 0);
 	assert_int_equal(get(&f, 20 * MIB, 8), 0);
-	assert_int_equal(look(&f).io_mapped_bytes, 2 * PAGE);
+	assert_int_equal(get(&f, 25 * MIB, 8), 0);
+	assert_int_equal(look(&f).io_mapped_bytes, 3 * PAGE);
+	assert_int_equal(vd_dma_read(f.space, (vd_iova){24 * MIB}, &byte, 1), 0);
+	assert_int_equal(byte, 3);
 	vd_host_object_put(large);
+	dma_close_fixture(&f);
+}
+
+struct looker {
+	struct holder holder;
+	struct vd_dma_space *space;
+	int found;
+};
+
+static void look_and_let_go(struct vd_dma_owner *owner, vd_iova start, uint64_t length)
+{
+	struct looker *looker = (struct looker *)owner;
+	void *pointer;
+	uint64_t run;
+
+	(void)length;
+	vd_dma_guard_enter(looker->space);
+	looker->found = vd_dma_translate(looker->space, start, VD_READ, &pointer, &run);
+	vd_dma_guard_leave(looker->space);
+	holder_let_go(&looker->holder);
+}
+
+/* From the moment on that owners are asked, nobody else finds the page: they might pin it. */
+static void test_nothing_new_while_owners_are_asked(void **state)
+{
+	struct looker looker;
+	struct dma_fixture f;
+
+	(void)state;
+	dma_open_guest(&f);
+	assert_int_equal(get(&f, GUEST_RAM, 1), 0);
+	assert_int_equal(holder_pin(&looker.holder, f.space, GUEST_RAM, PAGE, VD_READ), 0);
+	looker.holder.owner.unpin_request = look_and_let_go;
+	looker.space = f.space;
+	looker.found = 0;
+	assert_int_equal(vd_host_object_move(f.base.ram, 0, PAGE, true), 0);
+	assert_int_equal(looker.found, -EAGAIN);
 	dma_close_fixture(&f);
 }
 
@@ -382,11 +439,57 @@ static void test_guest_log(void **state)
 	dma_close_fixture(&f);
 }
 
+struct watcher {
+	struct vd_mem_watch watch;
+	unsigned count;
+};
+
+static void note_store(struct vd_mem_watch *watch, vd_gpa gpa, uint64_t length)
+{
+	(void)gpa;
+	(void)length;
+	((struct watcher *)watch)->count++;
+}
+
+/* Who watches is told of stores that were let through before he did. */
+static void test_watched_later(void **state)
+{
+	static const struct vd_mem_watch_ops ops = {note_store};
+	struct watcher w = {.watch.ops = &ops};
+	const vd_gpa gpa = {GUEST_RAM + 2 * PAGE};
+	struct dma_fixture f;
+	unsigned told;
+
+	(void)state;
+	dma_open_guest(&f);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(put(&f, gpa.value, 1), 0);
+	assert_int_equal(vd_mem_watch_add(f.base.mem, &w.watch), 0);
+	vd_mem_watch_set(&w.watch, gpa, PAGE);
+	vd_mem_write_protect(f.base.mem, gpa, PAGE);
+	assert_int_equal(get(&f, gpa.value, 1), 0);
+	assert_int_equal(w.count, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		told = w.count;
+		assert_int_equal(put(&f, gpa.value, 2), 0);
+		assert_true(w.count > told);
+	}
+	vd_mem_watch_clear(&w.watch, gpa, PAGE);
+	told = w.count;
+	assert_int_equal(put(&f, gpa.value, 3), 0);
+	assert_int_equal(w.count, told);
+	assert_int_equal(*ram_byte(&f, 2 * PAGE), 3);
+	vd_mem_watch_remove(&w.watch);
+	dma_close_fixture(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_access_faults),
 		cmocka_unit_test(test_blocks),
+		cmocka_unit_test(test_no_blocks),
+		cmocka_unit_test(test_nothing_new_while_owners_are_asked),
 		cmocka_unit_test(test_invalidation_is_precise),
 		cmocka_unit_test(test_follows_slots),
 		cmocka_unit_test(test_without_entries),
@@ -397,6 +500,7 @@ int main(void)
 		cmocka_unit_test(test_tracking_splits),
 		cmocka_unit_test(test_ageing),
 		cmocka_unit_test(test_guest_log),
+		cmocka_unit_test(test_watched_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

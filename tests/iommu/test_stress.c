@@ -468,6 +468,89 @@ static void test_unmap_under_pins(void **state)
 	free(s);
 }
 
+/* ---- dirty reports beside stores ------------------------------------------------------------- */
+
+#define TRACKED 64u /* pages, as many as bits of a report */
+
+static unsigned char copied[TRACKED * PAGE];
+
+/* Through a guard of its own, or a copy. */
+static void store_word(struct worker *w, uint64_t iova, uint32_t value)
+{
+	struct vd_dma_space *space = w->stress->f.space;
+	void *pointer;
+	uint64_t run;
+	int r;
+
+	if (value & 1) {
+		assert_int_equal(vd_dma_write(space, (vd_iova){iova}, &value, sizeof(value)), 0);
+		return;
+	}
+	do {
+		vd_dma_guard_enter(space);
+		r = vd_dma_translate(space, (vd_iova){iova}, VD_WRITE, &pointer, &run);
+		if (!r) {
+			sched_yield(); /* so that a report comes between the walk and the store */
+			vd_guest_store32(pointer, value);
+			/* With I/O page tables the walk has. */
+			if (DMA_MODE == VD_DMA_MEDIATED)
+				vd_dma_mark_dirty(space, (vd_iova){iova}, sizeof(value));
+		}
+		vd_dma_guard_leave(space);
+		if (r)
+			vd_dma_wait(space, (vd_iova){iova}, sizeof(value));
+	} while (r == -EAGAIN);
+	assert_int_equal(r, 0);
+}
+
+static void *run_stores(void *context)
+{
+	struct worker *w = context;
+
+	for (uint32_t i = 0; i < w->stress->rounds; i++) {
+		uint64_t iova = test_random(&w->random) % (TRACKED * PAGE) & ~UINT64_C(3);
+
+		store_word(w, iova, (uint32_t)test_random(&w->random));
+	}
+	atomic_fetch_add(&w->stress->finished, 1);
+	return NULL;
+}
+
+/* As who copies a guest: what is said to be dirty is read after that. */
+static void copy_dirty(struct stress *s, uint64_t *random)
+{
+	uint64_t bits, page = test_random(random) % TRACKED;
+
+	assert_int_equal(vd_dma_dirty_report(s->f.space, (vd_iova){0}, TRACKED * PAGE, PAGE, &bits,
+					     sizeof(bits)), 0);
+	for (unsigned i = 0; i < TRACKED; i++)
+		if (bits >> i & 1)
+			vd_guest_copy(copied + i * PAGE,
+				      object_byte(&s->f.base, s->f.base.ram, i * PAGE), PAGE);
+	if (page % 4 == 0)
+		assert_int_equal(vd_host_object_move(s->f.base.ram, page * PAGE, PAGE, true), 0);
+}
+
+/* No store is left out, whenever it comes. */
+static void test_reports_miss_nothing(void **state)
+{
+	struct stress *s = calloc(1, sizeof(*s));
+	uint64_t random = 4;
+
+	(void)state;
+	assert_non_null(s);
+	dma_open(&s->f);
+	assert_int_equal(dma_map(&s->f, 0, TRACKED * PAGE, 0, VD_READ | VD_WRITE), 0);
+	assert_int_equal(vd_dma_dirty_start(s->f.space, NULL, 0, PAGE), 0);
+	run_workers(s, 6000, run_stores, copy_dirty);
+	copy_dirty(s, &random);
+	for (uint64_t i = 0; i < TRACKED; i++)
+		assert_memory_equal(copied + i * PAGE,
+				    object_byte(&s->f.base, s->f.base.ram, i * PAGE), PAGE);
+	dma_close_fixture(&s->f);
+	free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -478,6 +561,7 @@ int main(void)
 		cmocka_unit_test(test_unmap_waits_for_guards),
 		cmocka_unit_test(test_device_memory_answers),
 		cmocka_unit_test(test_unmap_under_pins),
+		cmocka_unit_test(test_reports_miss_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
