@@ -10,6 +10,7 @@
 #define VIADUCT_VM_H
 
 #include <viaduct/foreign.h>
+#include <viaduct/iommu.h>
 #include <viaduct/pci.h>
 #include <viaduct/vcpu.h>
 
@@ -61,6 +62,7 @@ enum vd_vm_memory { VD_VM_MEMORY_SHARED, VD_VM_MEMORY_PRIVATE };
  * @memory_kind: see there
  * @direct_mmio: map device BARs straight into the guest; else trap every access
  * @check_tlb: compare every soft TLB fill with a fresh walk (slow; for tests)
+ * @dma: how devices' accesses find the guest's memory
  * @shadow_paging: shadow tables instead of two stages of translation
  * @spare_frames: keep room so that guest pages can be moved to other frames (for tests)
  * @console_write: bytes the guest sends to its serial port; hart threads, one at a time. One that
@@ -72,6 +74,7 @@ struct vd_vm_config {
 	uint64_t memory;
 	enum vd_vm_memory memory_kind;
 	unsigned cpus;
+	enum vd_dma_mode dma;
 	bool direct_mmio, check_tlb, spare_frames, svadu, restore, shadow_paging;
 	void (*console_write)(void *context, const uint8_t *bytes, size_t length);
 	void *context;

@@ -6,7 +6,7 @@
 
 #include "cli/run.h"
 
-enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS, MEMORY_KIND, MMU };
+enum option_kind { TEXT, SIZE, COUNT, FLAG, DEVICE, TRACE, STRESS, MEMORY_KIND, MMU, DMA };
 
 struct option {
 	const char *name;
@@ -43,6 +43,9 @@ static const struct option options_known[] = {
 	{"--trace", TRACE, AT(trace), "LIST", "print events: fault,zap,pin,mmio,dma or all"},
 	{"--name", TEXT, AT(name), "NAME", "name of the machine for `viaduct ps`, `quit` ..."},
 	{"--mmu", MMU, AT(shadow), "KIND", "two-stage (default), or shadow page tables"},
+	{"--dma", DMA, AT(dma), "KIND",
+	 "mediated (default): accesses of devices are looked up in the\n"
+	 "                       guest's slots, or assigned: through I/O page tables"},
 	{"--svadu", FLAG, AT(svadu), NULL, "harts set accessed and dirty bits themselves"},
 	{"--check-tlb", FLAG, AT(check_tlb), NULL,
 	 "compare every soft TLB fill with a fresh walk (slow)"},
@@ -110,6 +113,17 @@ static int parse_memory_kind(const char *text, enum vd_vm_memory *kind, struct v
 	return 0;
 }
 
+static int parse_dma(const char *text, enum vd_dma_mode *mode, struct vd_error *error)
+{
+	if (!strcmp(text, "mediated"))
+		*mode = VD_DMA_MEDIATED;
+	else if (!strcmp(text, "assigned"))
+		*mode = VD_DMA_ASSIGNED;
+	else
+		return vd_error_set(error, -EINVAL, "--dma is mediated or assigned");
+	return 0;
+}
+
 static int store(struct run_options *options, const struct option *o, const char *value,
 		 struct vd_error *error)
 {
@@ -147,6 +161,8 @@ static int store(struct run_options *options, const struct option *o, const char
 		return stress_parse(value, field, error);
 	case MEMORY_KIND:
 		return parse_memory_kind(value, field, error);
+	case DMA:
+		return parse_dma(value, field, error);
 	case MMU:
 		options->mmu_given = true;
 		*(bool *)field = !strcmp(value, "shadow");

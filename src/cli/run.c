@@ -136,7 +136,7 @@ static int make_machine(const struct run_options *options, const struct vd_env *
 		.append = options->append, .memory = options->memory, .cpus = options->cpus,
 		.direct_mmio = !options->no_direct_mmio, .check_tlb = options->check_tlb,
 		.spare_frames = options->stress & STRESS_MOVE, .svadu = options->svadu,
-		.shadow_paging = options->shadow,
+		.shadow_paging = options->shadow, .dma = options->dma,
 		.memory_kind = options->memory_kind, .restore = options->restore != NULL,
 		.console_write = terminal_write, .context = (void *)&running,
 	}, vm, error);

@@ -16,6 +16,7 @@ struct run_options {
 	unsigned device_count;
 	uint64_t memory;
 	enum vd_vm_memory memory_kind;
+	enum vd_dma_mode dma;
 	unsigned cpus;
 	unsigned trace; /* bits of enum vd_trace_event */
 	unsigned stress;

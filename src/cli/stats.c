@@ -80,6 +80,10 @@ void stats_print(struct vd_vm *vm, struct vd_balloon *balloon)
 	     U(s.harts.mmio_reads), U(s.harts.mmio_writes));
 	LINE("DMA", "%llu translations, %llu pins, %llu faults", U(s.dma.translations),
 	     U(s.dma.pins), U(s.dma.faults));
+	if (s.dma.io_faults)
+		LINE("I/O page tables", "%llu faults, IOTLB: %llu hits, %llu misses, %llu flushes",
+		     U(s.dma.io_faults), U(s.dma.iotlb_hits), U(s.dma.iotlb_misses),
+		     U(s.dma.iotlb_invalidations));
 	LINE("zaps, flushes", "%llu leaves, %llu shoot-downs, %llu of the soft TLB",
 	     U(s.mmu.zaps), U(s.tlb_shootdowns), U(s.harts.tlb_flushes));
 	LINE("soft TLB", "%llu fills, %llu sfence.vma, %llu fence.i", U(s.harts.tlb_fills),
@@ -155,6 +159,11 @@ static void add_dma(struct json_object *root, const struct vd_dma_stats *s)
 	add(o, "translations", s->translations);
 	add(o, "pins", s->pins);
 	add(o, "faults", s->faults);
+	add(o, "iotlb_hits", s->iotlb_hits);
+	add(o, "iotlb_misses", s->iotlb_misses);
+	add(o, "iotlb_invalidations", s->iotlb_invalidations);
+	add(o, "io_faults", s->io_faults);
+	add(o, "io_mapped_bytes", s->io_mapped_bytes);
 }
 
 static void add_shadow(struct json_object *root, const struct vd_shadow_stats *s, uint64_t stores)

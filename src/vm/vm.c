@@ -89,7 +89,7 @@ static int create_harts(struct vd_vm *vm, struct vd_error *error)
 
 static int create_io(struct vd_vm *vm, struct vd_error *error)
 {
-	struct vd_dma_config dma = {.env = vm->env, .host = vm->host};
+	struct vd_dma_config dma = {.env = vm->env, .host = vm->host, .mode = vm->config.dma};
 	struct vd_pci_host_config pci = {
 		.env = vm->env, .mem = vm->mem, .ecam = {VD_BOARD_ECAM}, .buses = 1,
 		.low = {VD_BOARD_PCI_LOW}, .low_size = GIB,

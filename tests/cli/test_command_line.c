@@ -111,6 +111,7 @@ static void sizes_and_numbers_are_checked(void **state)
 	RUN(USAGE, "--stress takes", "--stress", "move,everything");
 	RUN(USAGE, "--stress takes", "--stress", "move,,age");
 	RUN(USAGE, "shared or private", "--memory-kind", "file");
+	RUN(USAGE, "mediated or assigned", "--dma", "direct");
 }
 
 static void missing_and_wrong_kernels_are_named(void **state)
@@ -235,8 +236,8 @@ static void statistics_hold_what_is_promised(void **state)
 {
 	static const char *const keys[] = {
 		"wall_seconds", "instructions", "faults.ram", "faults.device", "faults.spurious",
-		"mmio.direct_pages", "mmio.trapped", "dma.translations", "dma.pins", "zaps",
-		"tlb_flushes", "peak_rss_bytes",
+		"mmio.direct_pages", "mmio.trapped", "dma.translations", "dma.pins", "dma.iotlb_hits",
+		"dma.iotlb_misses", "dma.iotlb_invalidations", "dma.io_faults", "zaps", "tlb_flushes", "peak_rss_bytes",
 	};
 	char path[] = "/tmp/viaduct-test-XXXXXX";
 	struct json_object *stats, *devices;
