@@ -431,11 +431,13 @@ void vd_pci_host_stats(struct vd_pci_host *host, struct vd_pci_host_stats *stats
  * @offset: where the region starts in it. Page-aligned; only a client that asked for it gets the
  *	BAR's offset within its page in the low bits
  * @area_count, @areas: whole pages, or all of a region that is smaller than one
+ * @shared: others of the group are in its page, or may come to be: only to who is the group's user
  * @reason: why something is trapped; empty if nothing is
  */
 struct vd_pci_announcement {
 	int fd;
 	uint64_t offset;
+	bool shared;
 	unsigned area_count;
 	struct vd_region_area areas[VD_REGION_AREAS_MAX];
 	char reason[VD_PCI_REASON_BYTES];

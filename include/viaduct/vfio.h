@@ -166,12 +166,15 @@ struct vd_region_neighbour {
 /**
  * struct vd_region_backing - memory of a mappable region that is somebody else's
  * @fd: duplicated; -1: the core's own
- * @offset: where the region starts there; a multiple of the page. The rest of the last page must
- *	belong to nobody else
+ * @offset: where the region starts there; a multiple of the page, and the rest of the last page
+ *	belongs to nobody else; or with
+ * @shared: anywhere in a page, which holds other regions of the same group: the region lies inside
+ *	that page. Regions of one group that have the same page of the same file have one object
  */
 struct vd_region_backing {
 	int fd;
 	uint64_t offset;
+	bool shared;
 };
 
 /**
@@ -190,8 +193,8 @@ struct vd_region_backing {
  *	fault guard is installed (vd_host_guard_install()); vd_device_read() and vd_device_write()
  *	then survive lost pages by themselves, any other thread that touches the memory needs a
  *	guard of its own
- * @group: whose memory mappable regions smaller than a page lie in, unless @pad; the device keeps a
- *	reference. NULL: a group of its own
+ * @group: whose memory mappable regions smaller than a page lie in, unless @pad, and whose pages
+ *	regions share that are backed so; the device keeps a reference. NULL: a group of its own
  * @pad: give each of these a page to itself instead, whose rest is padding that belongs to nobody
  *	else: so any client can map it
  * @yields: the device's operations may be entered again while one is inside vd_dma_*(): see

@@ -29,19 +29,23 @@ extern "C" {
  * @minor: of the protocol's version
  * @transfer_max, @fds_max, @maps_max: most bytes of an access, descriptors in a message, DMA maps
  * @twin_socket: its own commands come by a second socket
+ * @page_offset: it was asked for BARs' offsets within their pages, and gives them
  * @resettable: it has a reset
  * @pci: it says that it is a PCI device
  * @migration: VFIO_MIGRATION_*; 0: it can be neither stopped nor saved
  * @irq_flags: VFIO_IRQ_INFO_* of each index
+ * @shared: the region lies in a page that other BARs of the device's group are in; where in it,
+ *	struct vd_region says
  * @trapped: why a region that was announced as mappable is trapped all the same, in words that live
  *	for ever; NULL where there is no such reason
  */
 struct vd_user_client_info {
 	unsigned minor;
 	uint64_t transfer_max, fds_max, maps_max;
-	bool twin_socket, resettable, pci;
+	bool twin_socket, page_offset, resettable, pci;
 	uint64_t migration;
 	uint32_t irq_flags[VD_IRQ_COUNT];
+	bool shared[VD_REGION_COUNT];
 	const char *trapped[VD_REGION_COUNT];
 };
 
@@ -54,6 +58,10 @@ struct vd_user_client_info {
  * @space: one that follows @mem (vd_dma_follow()), for copies; with @mem only
  * @timeout_ms: how long the server may take to answer, or to make room for more: 0 for
  *	VD_USER_TIMEOUT_MS. Reset and changes of the migration state may take four times that
+ * @page_offset: ask for the places of BARs that share pages with others of the device's group. Such
+ *	pages may then be mapped, by who shows them at the same place only. Without it, and with a
+ *	server that does not know of it, such BARs are trapped
+ * @group: where devices of several sockets find the pages that they share; NULL: one of its own
  * @inspect: only look: the device is not reset, gets no interrupts and no memory
  * @info: filled in if not NULL
  */
@@ -65,6 +73,8 @@ struct vd_user_client_config {
 	struct vd_mem *mem;
 	struct vd_dma_space *space;
 	unsigned timeout_ms;
+	bool page_offset;
+	struct vd_group *group;
 	bool inspect;
 	struct vd_user_client_info *info;
 };

@@ -204,7 +204,7 @@ static int create_user(const struct spec *spec, const struct device_place *place
 	static const char *const known[] = {"socket", "timeout", NULL};
 	struct vd_user_client_config config = {
 		.env = place->env, .host = place->host, .space = place->space, .mem = place->mem,
-		.path = get(spec, "socket"),
+		.path = get(spec, "socket"), .page_offset = true,
 	};
 	uint64_t timeout = 0;
 	int rc = check_keys(spec, known, error);

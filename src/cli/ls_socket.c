@@ -4,6 +4,7 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <viaduct/pci.h>
 #include <viaduct/vfio_user.h>
@@ -42,13 +43,42 @@ static struct vd_pci_identity identity_of(const struct socket_view *view)
 	};
 }
 
+/* BARs of this device in the page of one of them; what others have there only the server knows. */
+struct hood {
+	unsigned bar, count;
+	struct vd_pci_neighbour neighbours[VD_PCI_BARS];
+	char names[VD_PCI_BARS][16];
+};
+
+static int add_neighbour(void *context, const struct vd_region_neighbour *of)
+{
+	struct hood *hood = context;
+
+	if (of->region == hood->bar || hood->count == VD_PCI_BARS)
+		return 0;
+	snprintf(hood->names[hood->count], sizeof(hood->names[0]), "BAR %u", of->region);
+	hood->neighbours[hood->count] = (struct vd_pci_neighbour){
+		.name = hood->names[hood->count], .address = of->offset, .size = of->size,
+		.same_group = true,
+	};
+	hood->count++;
+	return 0;
+}
+
 /* As `viaduct run` would map it. */
 static unsigned plan(const struct socket_view *view, unsigned bar,
 		     struct vd_pci_bar_part parts[VD_PCI_PARTS_MAX])
 {
 	const struct vd_region *region = vd_device_region(view->device, bar);
+	struct hood hood = {.bar = bar};
 	struct vd_pci_direct_facts facts = {
+		.address = region->memory_offset,
 		.size = region->size,
+		.claimed = vd_device_claimed(view->device, bar),
+		.neighbours = hood.neighbours,
+		.group_whole = true,
+		.platform = view->options->shared_pages,
+		.unpadded = view->info.shared[bar],
 		.page = view->options->page,
 		.mappable = region->flags & VD_REGION_MMAP,
 		.area_count = region->area_count,
@@ -56,6 +86,12 @@ static unsigned plan(const struct socket_view *view, unsigned bar,
 		.isolated = view->options->isolated,
 	};
 
+	if (view->info.shared[bar]) {
+		(void)vd_device_each_neighbour(view->device, bar, add_neighbour, &hood);
+		facts.neighbour_count = hood.count;
+		/* Of the server's host. */
+		facts.group.size = (uint64_t)sysconf(_SC_PAGESIZE);
+	}
 	if (view->msix.vectors && view->msix.table_bar == bar)
 		facts.hidden[0] = view->msix.table;
 	if (view->msix.vectors && view->msix.pba_bar == bar)
@@ -87,6 +123,9 @@ static void print_bar(const struct socket_view *view, unsigned bar)
 		printf("        mappable: 0x%llx bytes from 0x%llx\n",
 		       (unsigned long long)region->areas[i].size,
 		       (unsigned long long)region->areas[i].offset);
+	if (view->info.shared[bar])
+		printf("        at 0x%llx of a page that BARs of its group share\n",
+		       (unsigned long long)region->memory_offset);
 	if (view->info.trapped[bar])
 		printf("        announced as mappable, but %s\n", view->info.trapped[bar]);
 }
@@ -111,9 +150,10 @@ static void print_server(const struct socket_view *view)
 	const struct vd_user_client_info *info = &view->info;
 
 	printf("    server: vfio-user 0.%u, %llu bytes and %llu descriptors a message, %llu maps%s"
-	       "%s%s\n", info->minor, (unsigned long long)info->transfer_max,
+	       "%s%s%s\n", info->minor, (unsigned long long)info->transfer_max,
 	       (unsigned long long)info->fds_max, (unsigned long long)info->maps_max,
-	       info->twin_socket ? ", a second socket" : "", info->resettable ? ", reset" : "",
+	       info->twin_socket ? ", a second socket" : "",
+	       info->page_offset ? ", offsets in pages" : "", info->resettable ? ", reset" : "",
 	       info->migration & VFIO_MIGRATION_STOP_COPY ? ", stop and save" : "");
 }
 
@@ -161,6 +201,8 @@ static struct json_object *json_bar(const struct socket_view *view, unsigned bar
 		json_object_array_add(areas, area);
 	}
 	json_object_object_add(o, "mappable", areas);
+	json_object_object_add(o, "page_offset", view->info.shared[bar] ?
+			       json_object_new_uint64(region->memory_offset) : NULL);
 	ls_json_add_text(o, "not_mapped", view->info.trapped[bar]);
 	json_object_object_add(o, "parts", ls_json_parts(parts, count));
 	return o;
@@ -177,6 +219,7 @@ static struct json_object *json_server(const struct socket_view *view)
 	ls_json_add_number(o, "max_msg_fds", info->fds_max);
 	ls_json_add_number(o, "max_dma_maps", info->maps_max);
 	json_object_object_add(o, "twin_socket", json_object_new_boolean(info->twin_socket));
+	json_object_object_add(o, "page_offset", json_object_new_boolean(info->page_offset));
 	json_object_object_add(o, "reset", json_object_new_boolean(info->resettable));
 	ls_json_add_number(o, "migration", info->migration);
 	return o;
@@ -235,7 +278,7 @@ static int look(struct socket_view *view, struct vd_host *host, struct vd_error 
 {
 	struct vd_user_client_config config = {
 		.env = vd_env_hosted(), .host = host, .path = view->options->what,
-		.inspect = true, .info = &view->info,
+		.page_offset = true, .inspect = true, .info = &view->info,
 	};
 	int r = vd_user_client_create(&config, &view->device, error);
 

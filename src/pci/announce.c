@@ -93,7 +93,9 @@ void vd_pci_announce(struct vd_device *device, unsigned index, uint64_t page, bo
 		facts.neighbours = hood.neighbours;
 		facts.neighbour_count = hood.count;
 		out->fd = find_memory(device, index, &out->offset, &object);
-		if (out->fd >= 0 && group && facts.unpadded && vd_device_group(device))
+		out->shared = out->fd >= 0 && group && facts.unpadded && region->size < page &&
+			      vd_device_group(device);
+		if (out->shared)
 			facts.group.size = vd_host_object_size(object);
 	}
 	take_parts(parts, vd_pci_direct_plan(&facts, parts), out);
@@ -101,6 +103,7 @@ void vd_pci_announce(struct vd_device *device, unsigned index, uint64_t page, bo
 		out->fd = -1;
 		out->offset = 0;
 		out->area_count = 0;
+		out->shared = false;
 		if (!out->reason[0])
 			snprintf(out->reason, sizeof(out->reason), "there is no descriptor of it");
 	}

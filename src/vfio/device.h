@@ -65,6 +65,7 @@ struct vd_device {
 	bool yields;
 	bool backed[VD_REGION_COUNT]; /* memory of somebody else's */
 	bool packed[VD_REGION_COUNT]; /* in the group's memory */
+	bool shared[VD_REGION_COUNT]; /* backed, in a page that others of the group are in */
 	struct vd_group *group;
 	_Atomic uintptr_t holder;     /* of the lock; 0: nobody */
 	_Atomic uintptr_t worker;     /* who is inside @work; 0: nobody */
@@ -184,6 +185,18 @@ struct vd_host_object *device_group_memory(const struct vd_group *group, bool pr
 int device_group_each(struct vd_group *group, bool prefetch,
 		      int (*fn)(void *context, const struct vd_region_neighbour *neighbour),
 		      void *context);
+
+/*
+ * device_group_share() - the object of a page of others that a region lies in: the one that
+ * others of the group have, or a new one. Return: 0 and a reference; as vd_host_import()
+ */
+int device_group_share(struct vd_group *group, const struct vd_device *device, unsigned region,
+		       const struct vd_region_backing *backing, struct vd_host_object **object,
+		       struct vd_error *error);
+/* device_group_each_shared() - the regions that lie in such an object */
+int device_group_each_shared(struct vd_group *group, const struct vd_host_object *object,
+			     int (*fn)(void *context, const struct vd_region_neighbour *neighbour),
+			     void *context);
 
 /*
  * device_memory_file() - a sealed file of @size bytes as an object of device memory. Return: 0,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Groups: one memory for the small regions of several devices, and one user for all of them. */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vfio/device.h"
 
@@ -16,6 +17,16 @@ struct places {
 	struct place place[VD_GROUP_PLACES_MAX];
 };
 
+/* A region in a page of somebody else's file, and which page that is. */
+struct share {
+	struct place place; /* within the page */
+	struct vd_host_object *object;
+	dev_t device;
+	ino_t inode;
+	uint64_t page;
+	bool prefetch;
+};
+
 struct vd_group {
 	const struct vd_env *env;
 	struct vd_host *host;
@@ -25,6 +36,7 @@ struct vd_group {
 	const void *user;
 	unsigned takes;
 	struct places places[2]; /* plain, prefetchable */
+	struct share shares[VD_GROUP_PLACES_MAX];
 };
 
 int vd_group_create(const struct vd_env *env, struct vd_host *host, const char *name,
@@ -163,8 +175,118 @@ int device_group_place(struct vd_group *group, const struct vd_device *device, u
 	return r;
 }
 
+/* ---- pages of others ------------------------------------------------------------------------ */
+
+static bool same_page(const struct share *a, const struct share *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->page == b->page &&
+	       a->prefetch == b->prefetch;
+}
+
+/* Lock held. A place for @share, and the object of whoever is in its page, with a reference. */
+static struct share *find_share(struct vd_group *group, struct share *share)
+{
+	struct share *found = NULL;
+
+	for (unsigned i = 0; i < VD_GROUP_PLACES_MAX; i++) {
+		struct share *other = &group->shares[i];
+
+		if (!other->place.device)
+			found = found ? found : other;
+		else if (!share->object && same_page(other, share))
+			share->object = vd_host_object_get(other->object);
+	}
+	return found;
+}
+
+int device_group_share(struct vd_group *group, const struct vd_device *device, unsigned region,
+		       const struct vd_region_backing *backing, struct vd_host_object **object,
+		       struct vd_error *error)
+{
+	const struct vd_region *of = &device->regions[region];
+	uint64_t page = (uint64_t)1 << device->page_shift;
+	struct share share = {
+		.place = {device, region, backing->offset & (page - 1), of->size},
+		.page = backing->offset & ~(page - 1), .prefetch = of->flags & VD_REGION_PREFETCH,
+	};
+	enum vd_memory_type type = share.prefetch ? VD_MEMORY_WRITE_COMBINING : VD_MEMORY_UNCACHED;
+	struct share *found;
+	struct stat status;
+	int r = 0;
+
+	if (of->size > page - share.place.offset)
+		return vd_error_set(error, -EINVAL, "%s: region %u does not lie in one page",
+				    device->name, region);
+	if (device->window != vd_host_window_base(group->host))
+		return vd_error_set(error, -EXDEV, "%s: its group %s is another host's",
+				    device->name, group->name);
+	if (fstat(backing->fd, &status))
+		return vd_error_set(error, -EINVAL, "%s: the memory of region %u is no file",
+				    device->name, region);
+	share.device = status.st_dev;
+	share.inode = status.st_ino;
+	group->env->lock(group->env, &group->lock);
+	found = find_share(group, &share);
+	if (!found)
+		r = vd_error_set(error, -ENOSPC, "%s: group %s has %u small regions already",
+				 device->name, group->name, VD_GROUP_PLACES_MAX);
+	else if (!share.object)
+		r = vd_host_import(group->host, group->name, backing->fd, share.page, page,
+				   VD_PAGE_DEVICE, type, 0, &share.object, error);
+	if (!r) {
+		*found = share;
+		*object = vd_host_object_get(share.object);
+	}
+	group->env->unlock(group->env, &group->lock);
+	if (r && share.object)
+		vd_host_object_put(share.object);
+	return r;
+}
+
+int device_group_each_shared(struct vd_group *group, const struct vd_host_object *object,
+			     int (*fn)(void *context, const struct vd_region_neighbour *neighbour),
+			     void *context)
+{
+	int r = 0;
+
+	group->env->lock(group->env, &group->lock);
+	for (unsigned i = 0; i < VD_GROUP_PLACES_MAX && !r; i++) {
+		const struct place *place = &group->shares[i].place;
+		struct vd_region_neighbour neighbour = {place->device, place->region, place->offset,
+							place->size};
+
+		if (place->device && group->shares[i].object == object)
+			r = fn(context, &neighbour);
+	}
+	group->env->unlock(group->env, &group->lock);
+	return r;
+}
+
+/* One at a time, as to let an object go sleeps. */
+static bool forget_share(struct vd_group *group, const struct vd_device *device)
+{
+	struct vd_host_object *object = NULL;
+
+	group->env->lock(group->env, &group->lock);
+	for (unsigned i = 0; i < VD_GROUP_PLACES_MAX && !object; i++) {
+		struct share *share = &group->shares[i];
+
+		if (share->place.device != device)
+			continue;
+		object = share->object;
+		*share = (struct share){.object = NULL};
+	}
+	group->env->unlock(group->env, &group->lock);
+	vd_host_object_put(object);
+	return object;
+}
+
+/* ---- both ----------------------------------------------------------------------------------- */
+
 void device_group_forget(struct vd_group *group, const struct vd_device *device)
 {
+	while (forget_share(group, device))
+		;
 	group->env->lock(group->env, &group->lock);
 	for (unsigned t = 0; t < 2; t++)
 		for (unsigned i = 0; i < VD_GROUP_PLACES_MAX; i++)

@@ -77,6 +77,9 @@ static int memory_import(struct vd_device *device, struct vd_host *host, unsigne
 	uint64_t page_mask = ((uint64_t)1 << vd_host_page_shift(host)) - 1;
 	uint64_t size = 0;
 
+	if (device->shared[index])
+		return device_group_share(device->group, device, index, backing,
+					  &device->memory[DEVICE_MEMORY_BACKED + index], error);
 	for (unsigned i = 0; i < region->area_count; i++)
 		if (region->areas[i].offset + region->areas[i].size > size)
 			size = region->areas[i].offset + region->areas[i].size;
@@ -156,6 +159,25 @@ static int pack_regions(struct vd_device *device, const struct vd_device_config 
 	return r;
 }
 
+/* What is somebody else's, and where in its page it lies if others are there. */
+static int back_regions(struct vd_device *device, const struct vd_device_config *config,
+			uint64_t page_mask, struct vd_error *error)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < VD_REGION_COUNT && config->backing && !r; i++) {
+		device->backed[i] = is_mappable(device, i) && config->backing[i].fd >= 0;
+		device->shared[i] = device->backed[i] && config->backing[i].shared;
+		if (!device->shared[i])
+			continue;
+		device->regions[i].memory_offset = config->backing[i].offset & page_mask;
+		if (!device->group)
+			r = vd_group_create(config->env, config->host, device->name,
+					    &device->group, error);
+	}
+	return r;
+}
+
 int device_memory_create(struct vd_device *device, const struct vd_device_config *config,
 			 struct vd_error *error)
 {
@@ -164,11 +186,11 @@ int device_memory_create(struct vd_device *device, const struct vd_device_config
 	uint64_t sizes[DEVICE_MEMORY_BACKED] = {0};
 	int r;
 
-	for (unsigned i = 0; i < VD_REGION_COUNT && config->backing; i++)
-		device->backed[i] = is_mappable(device, i) && config->backing[i].fd >= 0;
 	device->window = vd_host_window_base(host);
 	device->page_shift = vd_host_page_shift(host);
-	r = pack_regions(device, config, page_mask, error);
+	r = back_regions(device, config, page_mask, error);
+	if (!r)
+		r = pack_regions(device, config, page_mask, error);
 	if (!r)
 		r = place_regions(device, page_mask, sizes, error);
 	for (unsigned i = 0; i < DEVICE_MEMORY_BACKED && !r; i++)
@@ -334,7 +356,7 @@ struct vd_region_area vd_device_claimed(const struct vd_device *device, unsigned
 	const struct vd_region *r = &device->regions[region];
 	uint64_t page_mask = ((uint64_t)1 << device->page_shift) - 1;
 
-	if (!is_mappable(device, region) || device->packed[region])
+	if (!is_mappable(device, region) || device->packed[region] || device->shared[region])
 		return (struct vd_region_area){r->memory_offset, r->size};
 	return (struct vd_region_area){r->memory_offset, (r->size + page_mask) & ~page_mask};
 }
@@ -349,6 +371,8 @@ int vd_device_each_neighbour(struct vd_device *device, unsigned region,
 	if (device->packed[region])
 		return device_group_each(device->group, of->flags & VD_REGION_PREFETCH, fn,
 					 context);
+	if (device->shared[region])
+		return device_group_each_shared(device->group, object_of(device, of), fn, context);
 	for (unsigned i = 0; i < VD_REGION_COUNT && !r; i++) {
 		const struct vd_region *other = &device->regions[i];
 		struct vd_region_neighbour neighbour = {device, i, other->memory_offset,

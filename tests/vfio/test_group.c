@@ -2,7 +2,11 @@
 /* Regions smaller than a page: padded, or side by side in their group's memory (E2, E5). */
 #include "../base/test_env.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <viaduct/vfio.h>
 
@@ -50,16 +54,17 @@ static int device_write(void *context, unsigned region, uint64_t offset, const v
 	return 0;
 }
 
-/* Regions 0, 1, 2 of these sizes, all mappable. */
-static int make(struct rig *rig, struct vd_group *group, bool pad, const uint64_t sizes[3],
-		struct vd_device **device)
+/* Regions 0, 1, 2 of these sizes, all mappable; in the memory of others, if there is @backing. */
+static int make_backed(struct rig *rig, struct vd_group *group, bool pad, const uint64_t sizes[3],
+		       const struct vd_region_backing *backing, struct vd_device **device)
 {
 	static const struct vd_device_ops ops = {.read = device_read, .write = device_write};
 	static const unsigned irqs[VD_IRQ_COUNT];
 	struct vd_region regions[VD_REGION_COUNT] = {0};
 	struct vd_device_config config = {
 		.env = &rig->test.env, .host = rig->host, .name = "small", .ops = &ops,
-		.regions = regions, .irqs = irqs, .group = group, .pad = pad};
+		.regions = regions, .irqs = irqs, .group = group, .pad = pad,
+		.backing = backing};
 	struct vd_error error = {0};
 
 	for (unsigned i = 0; i < 3; i++)
@@ -68,6 +73,12 @@ static int make(struct rig *rig, struct vd_group *group, bool pad, const uint64_
 				.size = sizes[i],
 				.flags = VD_REGION_READ | VD_REGION_WRITE | VD_REGION_MMAP};
 	return vd_device_create(&config, device, &error);
+}
+
+static int make(struct rig *rig, struct vd_group *group, bool pad, const uint64_t sizes[3],
+		struct vd_device **device)
+{
+	return make_backed(rig, group, pad, sizes, NULL, device);
 }
 
 static uint64_t place(struct vd_device *device, unsigned region, struct vd_host_object **object)
@@ -285,9 +296,70 @@ static void test_without_memory(void **state)
 	rig_close(&rig);
 }
 
+/* A page of somebody else's that regions of a group lie in: one object, each at its place. */
+static void test_a_shared_page_of_others(void **state)
+{
+	struct vd_region_backing backing[2][VD_REGION_COUNT];
+	struct vd_host_object *objects[4];
+	struct vd_device *devices[2], *refused;
+	struct vd_group *group;
+	uint64_t sum = 0;
+	struct rig rig;
+	int fd;
+
+	(void)state;
+	rig_open(&rig);
+	fd = memfd_create("others", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(fd >= 0 && !ftruncate(fd, 2 * PAGE) &&
+		    !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
+	memset(backing, 0xff, sizeof(backing)); /* no descriptors */
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned region = 0; region < 2; region++)
+			backing[i][region] = (struct vd_region_backing){
+				fd, PAGE + (2 * i + region) * 512, true};
+	assert_int_equal(vd_group_create(&rig.test.env, rig.host, "usb", &group, NULL), 0);
+	/* Each allocation fails once, and nothing is left of it. */
+	for (unsigned n = 1; ; n++) {
+		test_env_fail(&rig.test, (long)n, -ENOMEM);
+		if (!make_backed(&rig, group, false, (uint64_t[]){512, 256, 0}, backing[0],
+				 &devices[0]))
+			break;
+		assert_true(n < 50);
+	}
+	test_env_fail(&rig.test, 0, 0);
+	assert_int_equal(make_backed(&rig, group, false, (uint64_t[]){512, 256, 0}, backing[1],
+				     &devices[1]), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(place(devices[i / 2], i % 2, &objects[i]), i * 512);
+	for (unsigned i = 1; i < 4; i++)
+		assert_ptr_equal(objects[i], objects[0]);
+	assert_int_equal(vd_host_object_size(objects[0]), PAGE);
+	assert_int_equal(vd_device_claimed(devices[1], 1).offset, 3 * 512);
+	assert_int_equal(vd_device_claimed(devices[1], 1).size, 256);
+	assert_int_equal(vd_device_each_neighbour(devices[1], 0, count, &sum), 0);
+	assert_int_equal(sum, 2 * (512 + 256));
+	assert_ptr_equal(vd_device_group(devices[0]), group);
+	/* One that leaves the page is none that shares it. */
+	backing[1][0].offset = 2 * PAGE - 256;
+	assert_int_equal(make_backed(&rig, group, false, (uint64_t[]){512, 256, 0}, backing[1],
+				     &refused), -EINVAL);
+	/* Who has gone is no neighbour, and keeps nothing; who is left keeps his page. */
+	vd_device_put(devices[0]);
+	sum = 0;
+	assert_int_equal(vd_device_each_neighbour(devices[1], 0, count, &sum), 0);
+	assert_int_equal(sum, 512 + 256);
+	assert_int_equal(pwrite(fd, "x", 1, PAGE + 2 * 512), 1);
+	assert_int_equal(*(char *)vd_device_memory(devices[1], 0, 0, 1), 'x');
+	vd_device_put(devices[1]);
+	vd_group_put(group);
+	close(fd);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_shared_page_of_others),
 		cmocka_unit_test(test_padded_ones_have_a_page_each),
 		cmocka_unit_test(test_a_group_packs_by_multiples_of_the_size),
 		cmocka_unit_test(test_both_paths_show_the_same),

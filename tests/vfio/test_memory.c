@@ -164,7 +164,7 @@ static void test_backed(void **state)
 	(void)state;
 	backed_open(&b, 5 * PAGE, F_SEAL_SHRINK);
 	b.backing[VD_REGION_BAR0].fd = 99999; /* not mappable: not looked at */
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 2 * PAGE};
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 2 * PAGE, false};
 	assert_int_equal(backed_create(&b), 0);
 	/* the last area ends a page before the region does, and the file with it */
 	assert_int_equal(map_area(&b.rig, VD_REGION_BAR1, 2 * PAGE, PAGE, &object, &at), 0);
@@ -199,26 +199,26 @@ static void test_backed_refusals(void **state)
 
 	(void)state;
 	backed_open(&b, 4 * PAGE, F_SEAL_SHRINK);
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 2 * PAGE}; /* too short */
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 2 * PAGE, false}; /* too short */
 	assert_int_equal(backed_create(&b), -EINVAL);
 	assert_true(b.error.text[0]);
 	b.backing[VD_REGION_BAR1].offset = 5;
 	assert_int_equal(backed_create(&b), -EINVAL);
 	b.backing[VD_REGION_BAR1].offset = UINT64_MAX - PAGE + 1;
 	assert_int_equal(backed_create(&b), -EINVAL);
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){99999, 0};
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){99999, 0, false};
 	assert_int_equal(backed_create(&b), -EINVAL);
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){pipes[0], 0};
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){pipes[0], 0, false};
 	assert_true(backed_create(&b) < 0);
 	close(pipes[0]);
 	close(pipes[1]);
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0};
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0, false};
 	assert_int_equal(backed_create(&b), 0);
 	backed_close(&b);
 	/* one that can be cut, without the guard */
 	backed_open(&b, 4 * PAGE, 0);
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0};
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0, false};
 	assert_int_equal(backed_create(&b), -EPERM);
 	assert_true(b.error.text[0]);
 	backed_close(&b);
@@ -233,7 +233,7 @@ static void test_backed_cut(void **state)
 	(void)state;
 	assert_int_equal(vd_host_guard_install(NULL), 0);
 	backed_open(&b, 4 * PAGE, 0);
-	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0};
+	b.backing[VD_REGION_BAR1] = (struct vd_region_backing){b.fd, 0, false};
 	assert_int_equal(backed_create(&b), 0);
 	assert_int_equal(vd_device_write(b.rig.adder.device, VD_REGION_BAR1,
 					 (vd_region_offset){0}, "12345678", 8), 0);

@@ -229,6 +229,7 @@ static struct user_client *allocate(const struct vd_user_client_config *config)
 	client->env = config->env;
 	client->timeout_ns = ms * UINT64_C(1000000);
 	client->main.fd = client->twin.fd = client->poll_fd = client->again_fd = -1;
+	client->wants_page_offset = config->page_offset;
 	client->memory.mem = config->mem;
 	client->memory.space = config->space;
 	init_lock(&client->lock, &client->changed);
@@ -296,6 +297,7 @@ static int create_device(struct user_client *client, const struct vd_user_client
 		.regions = setup->regions,
 		.irqs = setup->irqs,
 		.backing = setup->backing,
+		.group = config->group,
 		.yields = true,
 	};
 

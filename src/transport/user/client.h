@@ -83,6 +83,7 @@ struct user_client {
 	struct vd_user_client_info info;
 	bool posts;	  /* writes to BARs wait for no answer */
 	bool quiesced;
+	bool wants_page_offset;
 	unsigned config_size;
 
 	int poll_fd;	  /* epoll: sockets, interrupts, @again_fd */

@@ -59,7 +59,7 @@ static int get_twin(struct json_object *from, bool *supported, int *index, struc
 static int get_all(struct json_object *root, struct vd_user_client_info *info, int *twin_fd,
 		   struct vd_error *error)
 {
-	struct json_object *caps;
+	struct json_object *caps, *member;
 	uint64_t pages = 4096;
 	int r;
 
@@ -77,6 +77,8 @@ static int get_all(struct json_object *root, struct vd_user_client_info *info, i
 		r = get_number(caps, "max_dma_maps", 1, USER_DEFAULT_MAPS, &info->maps_max, error);
 	if (!r)
 		r = get_number(caps, "pgsizes", 1, INT64_MAX, &pages, error);
+	if (json_object_object_get_ex(caps, "page_offset", &member))
+		info->page_offset = json_object_get_boolean(member);
 	/* Slots are made of pages: the smallest that the server takes must not be larger. */
 	if (!r && (pages & -pages) > 4096)
 		r = vd_error_set(error, -EPROTO, "vfio-user: the server takes memory in pages of "

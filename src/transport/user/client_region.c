@@ -54,32 +54,42 @@ static int ask_all(struct user_client *client, unsigned index, struct reply *rep
 
 /* ---- what can be mapped --------------------------------------------------------------------- */
 
-/* Where the areas are, and how many; 0: there is no such capability, -1: it makes no sense. */
-static long find_areas(const struct reply *reply, size_t *at)
+/* Where a capability is; 0: there is none; -1: the list makes no sense. */
+static long find_capability(const struct reply *reply, unsigned id)
 {
 	size_t next = reply->info.cap_offset;
-	struct user_sparse sparse;
+	struct user_capability header;
 
 	if (!(reply->info.flags & VFIO_REGION_INFO_FLAG_CAPS))
 		return 0;
 	/* A list without a loop is no longer than this. */
-	for (size_t i = 0; i < INFO_MAX / sizeof(sparse.header) && next; i++) {
-		if (next > reply->length || reply->length - next < sizeof(sparse.header))
+	for (size_t i = 0; i < INFO_MAX / sizeof(header) && next; i++) {
+		if (next > reply->length || reply->length - next < sizeof(header))
 			return -1;
-		memcpy(&sparse.header, reply->bytes + next, sizeof(sparse.header));
-		if (sparse.header.id == VFIO_REGION_INFO_CAP_SPARSE_MMAP &&
-		    sparse.header.version == 1) {
-			if (reply->length - next < sizeof(sparse))
-				return -1;
-			memcpy(&sparse, reply->bytes + next, sizeof(sparse));
-			*at = next + sizeof(sparse);
-			if (sparse.count > (reply->length - *at) / sizeof(struct user_area))
-				return -1;
-			return sparse.count ? (long)sparse.count : -1;
-		}
-		next = sparse.header.next;
+		memcpy(&header, reply->bytes + next, sizeof(header));
+		if (header.id == id && header.version == 1)
+			return (long)next;
+		next = header.next;
 	}
 	return next ? -1 : 0;
+}
+
+/* Where the areas are, and how many; 0: there is no such capability, -1: it makes no sense. */
+static long find_areas(const struct reply *reply, size_t *at)
+{
+	long found = find_capability(reply, VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+	struct user_sparse sparse;
+
+	if (found <= 0)
+		return found;
+	*at = (size_t)found;
+	if (reply->length - *at < sizeof(sparse))
+		return -1;
+	memcpy(&sparse, reply->bytes + *at, sizeof(sparse));
+	*at += sizeof(sparse);
+	if (sparse.count > (reply->length - *at) / sizeof(struct user_area))
+		return -1;
+	return sparse.count ? (long)sparse.count : -1;
 }
 
 static const char *take_area(struct vd_region *region, const struct user_area *area, uint64_t mask)
@@ -143,11 +153,28 @@ static const char *check_file(const struct vd_region *region, int fd, uint64_t o
 		uint64_t end, size = S_ISREG(status.st_mode) ? (uint64_t)status.st_size
 							     : INT64_MAX;
 
-		if (__builtin_add_overflow(offset, (area->offset + area->size + mask) & ~mask,
-					   &end) || end > size)
+		if (__builtin_add_overflow(offset, area->offset + area->size + mask, &end) ||
+		    (end & ~mask) > size)
 			return "its memory is shorter than its mappable areas";
 	}
 	return NULL;
+}
+
+/* A page that others are in: offered only to who asked for it. */
+static const char *take_shared(struct user_client *client, const struct vd_region *region,
+			       const struct reply *reply, uint64_t mask, bool *shared)
+{
+	uint64_t at = reply->info.offset & mask;
+	long found = client->info.page_offset
+			     ? find_capability(reply, USER_CAPABILITY_SHARED_PAGE) : 0;
+
+	*shared = found > 0;
+	if (found < 0)
+		return "the description of its mappable areas makes no sense";
+	if (!found)
+		return at ? "its memory does not start at a page" : NULL;
+	return region->size > mask + 1 - at ? "it does not lie in the one page that it shares"
+					    : NULL;
 }
 
 static const char *take_mapping(struct user_client *client, struct vd_region *region,
@@ -155,19 +182,19 @@ static const char *take_mapping(struct user_client *client, struct vd_region *re
 				uint64_t mask)
 {
 	const char *why;
+	bool shared;
 
-	(void)client;
 	if (reply->call.fd_count != 1 || reply->call.fds[0] < 0)
 		return reply->call.fd_count ? "several descriptors came with it"
 					    : "no descriptor came with it";
-	if (reply->info.offset & mask)
-		return "its memory does not start at a page";
-	why = take_areas(region, reply, mask);
+	why = take_shared(client, region, reply, mask, &shared);
+	if (!why)
+		why = take_areas(region, reply, mask);
 	if (!why)
 		why = check_file(region, reply->call.fds[0], reply->info.offset, mask);
 	if (why)
 		return why;
-	*backing = (struct vd_region_backing){reply->call.fds[0], reply->info.offset};
+	*backing = (struct vd_region_backing){reply->call.fds[0], reply->info.offset, shared};
 	reply->call.fds[0] = -1;
 	region->flags |= VD_REGION_MMAP;
 	return NULL;
@@ -201,6 +228,7 @@ static int take_region(struct user_client *client, struct client_setup *setup, u
 		take_mapping(client, region, &setup->backing[index], reply, mask);
 	if (client->info.trapped[index])
 		region->area_count = 0;
+	client->info.shared[index] = setup->backing[index].shared;
 	return 0;
 }
 

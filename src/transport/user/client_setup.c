@@ -2,6 +2,7 @@
 /* Getting to know a server: version, device, regions, interrupts. It may say anything. */
 #include <endian.h>
 #include <linux/pci_regs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -19,9 +20,9 @@ static int ended(struct user_client *client, int r, const char *what, struct vd_
 /* ---- version -------------------------------------------------------------------------------- */
 
 /* write_multiple is not offered: an access of the guest's is one message. */
-static const char proposal[] =
+static const char proposal_format[] =
 	"{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576,"
-	"\"max_dma_maps\":65535,\"pgsizes\":4096,\"twin_socket\":{\"supported\":true}}}";
+	"\"max_dma_maps\":65535,\"pgsizes\":4096,\"twin_socket\":{\"supported\":true}%s}}";
 _Static_assert(USER_FDS_MAX == 16 && CLIENT_TRANSFER_MAX == 1048576, "as the proposal says");
 
 static int take_twin(struct user_client *client, struct client_call *call, int index,
@@ -66,16 +67,18 @@ static int take_version(struct user_client *client, struct client_call *call,
 	client->info.minor = version.minor;
 	r = user_client_capabilities((const char *)reply + sizeof(version),
 				     call->length - sizeof(version), &client->info, &index, error);
+	/* What was not asked for is not had. */
+	client->info.page_offset &= client->wants_page_offset;
 	return r ? r : take_twin(client, call, index, error);
 }
 
 int user_client_version(struct user_client *client, struct vd_error *error)
 {
 	struct user_version version = {USER_MAJOR, USER_MINOR};
+	char proposal[256];
 	struct client_request request = {
 		.command = USER_VERSION,
-		.parts = {{&version, sizeof(version)}, {(void *)(uintptr_t)proposal,
-							sizeof(proposal)}},
+		.parts = {{&version, sizeof(version)}, {proposal, 0}},
 		.part_count = 2,
 	};
 	struct client_call call = {.room = 128u << 10};
@@ -85,6 +88,9 @@ int user_client_version(struct user_client *client, struct vd_error *error)
 	if (!reply)
 		return vd_error_set(error, -ENOMEM, "vfio-user: no memory");
 	call.reply = reply;
+	request.parts[1].iov_len = (size_t)snprintf(proposal, sizeof(proposal), proposal_format,
+						    client->wants_page_offset
+							    ? ",\"page_offset\":true" : "") + 1;
 	r = user_client_send(client, &call, &request);
 	if (!r)
 		r = user_client_wait(client, &call, 1);

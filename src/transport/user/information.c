@@ -30,6 +30,13 @@ static bool is_sparse(const struct vd_pci_announcement *a, const struct vd_regio
 	return a->area_count != 1 || a->areas[0].offset || a->areas[0].size != region->size;
 }
 
+static void put_shared(unsigned char *at)
+{
+	struct user_capability shared = {.id = USER_CAPABILITY_SHARED_PAGE, .version = 1};
+
+	memcpy(at, &shared, sizeof(shared));
+}
+
 static void put_sparse(unsigned char *at, const struct vd_pci_announcement *a)
 {
 	struct user_sparse sparse = {
@@ -87,6 +94,9 @@ int handle_region_info(struct connection *c, struct user_message *message, struc
 			info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
 			whole += (uint32_t)(sizeof(struct user_sparse) +
 					    announcement.area_count * sizeof(struct user_area));
+		} else if (announcement.shared) {
+			info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
+			whole += (uint32_t)sizeof(struct user_capability);
 		}
 	}
 	info.argsz = whole;
@@ -96,7 +106,9 @@ int handle_region_info(struct connection *c, struct user_message *message, struc
 		info.cap_offset = sizeof(info);
 	payload = reply_room(c, reply, whole);
 	memcpy(payload, &info, sizeof(info));
-	if (whole > sizeof(info))
+	if (whole > sizeof(info) && !is_sparse(&announcement, region))
+		put_shared(payload + sizeof(info));
+	else if (whole > sizeof(info))
 		put_sparse(payload + sizeof(info), &announcement);
 	return 0;
 }

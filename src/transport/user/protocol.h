@@ -99,6 +99,11 @@ struct user_sparse {
 	struct user_capability header;
 	uint32_t count, reserved;
 };
+/*
+ * Not in the specification: a capability that only a client gets which said "page_offset". The page
+ * holds other BARs of the device's group; where in it the region starts, the offset's low bits say
+ */
+#define USER_CAPABILITY_SHARED_PAGE 0xfd00u
 struct user_area {
 	uint64_t offset, size;
 };

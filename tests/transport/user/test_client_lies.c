@@ -222,6 +222,16 @@ LIE(area_wraps, USER_GET_REGION_INFO, if (reply->length > 32) {
 LIE(area_unaligned, USER_GET_REGION_INFO, if (reply->length > 32) put64(reply, 48, 8))
 LIE(area_empty, USER_GET_REGION_INFO, if (reply->length > 32) put64(reply, 56, 0))
 LIE(areas_overlap, USER_GET_REGION_INFO, if (reply->length > 64) put64(reply, 64, PAGE))
+/* A page that is shared, which the region leaves; by who never offered such pages. */
+static void crossing(struct mock *mock, const struct user_header *asked, struct mock_reply *reply)
+{
+	(void)mock;
+	if (asked->command == USER_GET_REGION_INFO && reply->length > 32) {
+		put32(reply, 32, USER_CAPABILITY_SHARED_PAGE | 1u << 16);
+		put32(reply, 36, 0);
+		put64(reply, 24, 0x800);
+	}
+}
 LIE(argsz_huge, USER_GET_REGION_INFO, put32(reply, 0, UINT32_MAX))
 LIE(argsz_small, USER_GET_REGION_INFO, put32(reply, 0, 0))
 
@@ -235,7 +245,7 @@ static const struct {
 	{"capability far", capability_far}, {"many areas", many_areas}, {"no areas", no_areas},
 	{"area outside", area_outside}, {"area wraps", area_wraps},
 	{"area unaligned", area_unaligned}, {"area empty", area_empty},
-	{"areas overlap", areas_overlap}, {NULL, argsz_huge}, {NULL, argsz_small},
+	{"areas overlap", areas_overlap}, {"page crossed", crossing}, {NULL, argsz_huge}, {NULL, argsz_small},
 };
 
 /* Trapped, with the reason, and it works all the same. */
@@ -252,6 +262,9 @@ static void test_lies_about_memory(void **state)
 		rig.mock.areas[2][0] = (struct user_area){PAGE, PAGE};
 		rig.mock.areas[2][1] = (struct user_area){4 * PAGE, 2 * PAGE};
 		rig.mock.lie = memory_lies[i].lie;
+		/* What was not asked for is not had: it may say so all the same. */
+		rig.mock.json = "{\"capabilities\":{\"max_msg_fds\":8,\"page_offset\":true}}";
+		rig.config.page_offset = i & 1;
 		if (rig_start(&rig))
 			fail_msg("%s: %s", memory_lies[i].name, rig.error.text);
 		if (memory_lies[i].name && !rig.info.trapped[2])
