@@ -97,10 +97,13 @@ static int map_block(struct vd_dma_space *space, uint64_t iova, uint64_t size,
 			      distance_of(space, piece) - inside, attributes, NULL);
 }
 
-/* Lock held. Without an entry, the next access faults again: nothing here is an error. */
+/*
+ * Lock held. Without an entry, the next access faults again: nothing here is an error. The walk that
+ * follows notes the use.
+ */
 static void install(struct vd_dma_space *space, uint64_t iova, unsigned access)
 {
-	struct vd_mmu_attributes attributes = {.accessed = true, .dirty = access & VD_WRITE};
+	struct vd_mmu_attributes attributes = {.access = 0};
 	uint64_t seq, size;
 	struct dma_piece piece;
 	struct vd_mmu_leaf leaf;

@@ -483,6 +483,28 @@ static void test_watched_later(void **state)
 	dma_close_fixture(&f);
 }
 
+/* A leaf that only lets read gives way to one that lets store, and that one stays. */
+static void test_leave_to_store_comes_later(void **state)
+{
+	struct dma_fixture f;
+	uint32_t id;
+
+	(void)state;
+	id = dma_open_guest(&f);
+	assert_int_equal(vd_mem_dirty_start(f.base.mem, id), 0);
+	assert_int_equal(get(&f, GUEST_RAM, 1), 0);
+	assert_int_equal(get(&f, GUEST_RAM, 1), 0);
+	assert_int_equal(look(&f).io_faults, 1);
+	for (unsigned char i = 1; i < 4; i++) {
+		assert_int_equal(put(&f, GUEST_RAM, i), 0);
+		assert_int_equal(*ram_byte(&f, 0), i);
+		assert_int_equal(get(&f, GUEST_RAM, 1), 0);
+		assert_int_equal(look(&f).io_faults, 2);
+	}
+	assert_int_equal(look(&f).io_mapped_bytes, PAGE);
+	dma_close_fixture(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -500,6 +522,7 @@ int main(void)
 		cmocka_unit_test(test_tracking_splits),
 		cmocka_unit_test(test_ageing),
 		cmocka_unit_test(test_guest_log),
+		cmocka_unit_test(test_leave_to_store_comes_later),
 		cmocka_unit_test(test_watched_later),
 	};
 
