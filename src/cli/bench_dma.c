@@ -327,6 +327,17 @@ static int add_maps(struct dma *d, struct vd_error *error)
 	return 0;
 }
 
+/* The IOTLB of an assigned device in place of the maps' own memory of what was looked up. */
+static int measure_assigned(struct bench *bench, struct dma *d)
+{
+	char name[40];
+	const struct bench_case c = {.name = name, .context = d, .body = translate,
+				     .peer = "sorted array", .peer_body = array_translate};
+
+	snprintf(name, sizeof(name), "translate-assigned/%u", d->count);
+	return measure_beside(bench, d, &c);
+}
+
 static int measure(struct bench *bench, struct dma *d)
 {
 	uint64_t more = bench->quick ? 4 : MORE;
@@ -366,9 +377,10 @@ static int measure(struct bench *bench, struct dma *d)
 	return rc;
 }
 
-static int measure_with(struct bench *bench, struct dma *d, uint32_t count, struct vd_error *error)
+static int measure_with(struct bench *bench, struct dma *d, uint32_t count, enum vd_dma_mode mode,
+			struct vd_error *error)
 {
-	struct vd_dma_config config = {.env = vd_env_hosted(), .host = d->host};
+	struct vd_dma_config config = {.env = vd_env_hosted(), .host = d->host, .mode = mode};
 	int rc = vd_dma_space_create(&config, &d->space, error);
 
 	if (rc)
@@ -376,7 +388,7 @@ static int measure_with(struct bench *bench, struct dma *d, uint32_t count, stru
 	d->count = count;
 	rc = add_maps(d, error);
 	if (!rc)
-		rc = measure(bench, d);
+		rc = mode == VD_DMA_ASSIGNED ? measure_assigned(bench, d) : measure(bench, d);
 	if (!rc && d->failures)
 		rc = vd_error_set(error, -EIO, "%llu operations failed",
 				  (unsigned long long)d->failures);
@@ -397,8 +409,11 @@ int bench_dma(struct bench *bench, struct vd_error *error)
 	rc = vd_host_create(&config, &d->host, error);
 	if (!rc)
 		rc = vd_host_ram_create(d->host, "bench", MEMORY, 0, &d->object, error);
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && !rc; i++)
-		rc = measure_with(bench, d, counts[i], error);
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) && !rc; i++) {
+		rc = measure_with(bench, d, counts[i], VD_DMA_MEDIATED, error);
+		if (!rc)
+			rc = measure_with(bench, d, counts[i], VD_DMA_ASSIGNED, error);
+	}
 	vd_host_object_put(d->object);
 	if (d->host)
 		vd_host_destroy(d->host);

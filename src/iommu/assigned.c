@@ -98,13 +98,13 @@ static int map_block(struct vd_dma_space *space, uint64_t iova, uint64_t size,
 }
 
 /*
- * Lock held. Without an entry, the next access faults again: nothing here is an error. The walk that
- * follows notes the use.
+ * Lock held. Without an entry, the next access faults again: nothing here is an error. The walk
+ * that follows notes the use.
  */
 static void install(struct vd_dma_space *space, uint64_t iova, unsigned access)
 {
 	struct vd_mmu_attributes attributes = {.access = 0};
-	uint64_t seq, size;
+	uint64_t size;
 	struct dma_piece piece;
 	struct vd_mmu_leaf leaf;
 
@@ -114,14 +114,15 @@ static void install(struct vd_dma_space *space, uint64_t iova, unsigned access)
 	/* Somebody else may have been here first. */
 	if (!vd_pgtable_walk_guarded(space->table, iova, access, &leaf))
 		return;
-	seq = vd_notifier_begin(space->chain);
+	/*
+	 * Both look-ups ask vd_notifier_retry(), and it holds until the lock is dropped: whoever
+	 * starts a change is kept waiting in his listener.
+	 */
 	if (dma_lookup_once(space, iova, access, &piece) || piece.watched)
 		return;
 	size = block_around(space, iova, access, &piece, &attributes.access);
 	attributes.type = piece.type;
 	attributes.device = piece.device;
-	if (vd_notifier_retry(space->chain, seq, piece.key - (iova & (size - 1)), size))
-		return;
 	if (map_block(space, iova, size, &piece, &attributes) != -EEXIST)
 		return;
 	/* Not larger than what stands there; a leaf that allows less goes first. */

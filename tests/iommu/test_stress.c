@@ -296,6 +296,7 @@ struct guarded {
 	struct dma_fixture f;
 	_Atomic int step; /* 1: in the guard, go on; 2: left */
 	uint32_t expected;
+	unsigned access;
 };
 
 /* Looks at a page for as long as the other thread could need to take it away. */
@@ -306,7 +307,7 @@ static void *run_guard(void *context)
 	uint64_t run;
 
 	vd_dma_guard_enter(g->f.space);
-	assert_int_equal(vd_dma_translate(g->f.space, (vd_iova){0}, VD_READ, &pointer, &run), 0);
+	assert_int_equal(vd_dma_translate(g->f.space, (vd_iova){0}, g->access, &pointer, &run), 0);
 	atomic_store(&g->step, 1);
 	for (unsigned i = 0; i < 3000; i++) {
 		assert_int_equal(vd_guest_load32(pointer), g->expected);
@@ -317,10 +318,11 @@ static void *run_guard(void *context)
 	return NULL;
 }
 
-static pthread_t enter_guard(struct guarded *g, struct vd_host_object *object)
+static pthread_t enter_guard(struct guarded *g, struct vd_host_object *object, unsigned access)
 {
 	pthread_t thread;
 
+	g->access = access;
 	g->expected = 0x1234567;
 	vd_guest_store32(object_byte(&g->f.base, object, 0), g->expected);
 	atomic_store(&g->step, 0);
@@ -339,7 +341,7 @@ static void test_changes_wait_for_guards(void **state)
 	assert_non_null(g);
 	dma_open(&g->f);
 	assert_int_equal(dma_map(&g->f, 0, PAGE, 0, VD_READ), 0);
-	thread = enter_guard(g, g->f.base.ram);
+	thread = enter_guard(g, g->f.base.ram, VD_READ);
 	assert_int_equal(vd_host_object_discard(g->f.base.ram, 0, PAGE, true), 0);
 	assert_int_equal(atomic_load(&g->step), 2);
 	pthread_join(thread, NULL);
@@ -360,10 +362,35 @@ static void test_unmap_waits_for_guards(void **state)
 	dma_open(&g->f);
 	assert_int_equal(vd_host_ram_create(g->f.base.host, "last", PAGE, 0, &object, NULL), 0);
 	assert_int_equal(vd_dma_map(g->f.space, (vd_iova){0}, PAGE, object, 0, VD_READ), 0);
-	thread = enter_guard(g, object);
+	thread = enter_guard(g, object, VD_READ);
 	vd_host_object_put(object);
 	assert_int_equal(vd_dma_unmap(g->f.space, (vd_iova){0}, PAGE, NULL), 0);
 	assert_int_equal(atomic_load(&g->step), 2);
+	pthread_join(thread, NULL);
+	dma_close_fixture(&g->f);
+	free(g);
+}
+
+/*
+ * I/O page tables know of a store before it is made: a report that tells of it waits. Else the mark
+ * comes after it, and a report tells of it then.
+ */
+static void test_reports_wait_for_guards(void **state)
+{
+	struct guarded *g = calloc(1, sizeof(*g));
+	bool assigned = DMA_MODE == VD_DMA_ASSIGNED;
+	pthread_t thread;
+	uint8_t bits;
+
+	(void)state;
+	assert_non_null(g);
+	dma_open(&g->f);
+	assert_int_equal(dma_map(&g->f, 0, PAGE, 0, VD_WRITE | VD_READ), 0);
+	assert_int_equal(vd_dma_dirty_start(g->f.space, NULL, 0, PAGE), 0);
+	thread = enter_guard(g, g->f.base.ram, VD_WRITE);
+	assert_int_equal(vd_dma_dirty_report(g->f.space, (vd_iova){0}, PAGE, PAGE, &bits, 1), 0);
+	assert_int_equal(bits, assigned);
+	assert_true(!assigned || atomic_load(&g->step) == 2);
 	pthread_join(thread, NULL);
 	dma_close_fixture(&g->f);
 	free(g);
@@ -559,6 +586,7 @@ int main(void)
 		cmocka_unit_test(test_translations_beside_changes),
 		cmocka_unit_test(test_changes_wait_for_guards),
 		cmocka_unit_test(test_unmap_waits_for_guards),
+		cmocka_unit_test(test_reports_wait_for_guards),
 		cmocka_unit_test(test_device_memory_answers),
 		cmocka_unit_test(test_unmap_under_pins),
 		cmocka_unit_test(test_reports_miss_nothing),

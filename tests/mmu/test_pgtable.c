@@ -405,6 +405,78 @@ static void groups_are_broken_as_one(void **state)
 	rig_close(&rig);
 }
 
+/* ---- dirty bits ----------------------------------------------------------------------------- */
+
+/* What a walker does between the look at an entry and its change: once. */
+static struct vd_pgtable *walked;
+
+static void walk_in_between(void)
+{
+	struct vd_pgtable *table = walked;
+	struct vd_mmu_leaf leaf;
+
+	walked = NULL;
+	if (table)
+		assert_int_equal(vd_pgtable_walk_guarded(table, PAGE, VD_WRITE, &leaf), 0);
+}
+
+static uint64_t overtaken_cleaned(uint64_t entry, unsigned level)
+{
+	walk_in_between();
+	return vd_mmu_format_sv39.cleaned(entry, level);
+}
+
+static uint64_t overtaken_write_protected(uint64_t entry, unsigned level)
+{
+	walk_in_between();
+	return vd_mmu_format_sv39.write_protected(entry, level);
+}
+
+static void count_dirty(void *context, uint64_t start, uint64_t length)
+{
+	assert_int_equal(start, PAGE);
+	assert_int_equal(length, PAGE);
+	++*(unsigned *)context;
+}
+
+/* Told of by this call, or by the next. */
+static void bits_set_meanwhile_are_not_lost(void **state)
+{
+	static struct vd_mmu_format overtaken;
+
+	(void)state;
+	overtaken = vd_mmu_format_sv39;
+	overtaken.cleaned = overtaken_cleaned;
+	overtaken.write_protected = overtaken_write_protected;
+	for (unsigned i = 0; i < 4; i++) {
+		bool protect = i & 1, dirty = i & 2;
+		struct vd_mmu_leaf leaf;
+		unsigned told = 0;
+		struct rig rig;
+
+		rig_open(&rig, &overtaken);
+		assert_int_equal(map(&rig, PAGE, 2 * PAGE, PAGE), 0);
+		if (dirty)
+			assert_int_equal(vd_pgtable_walk(rig.table, PAGE, VD_WRITE, &leaf), 0);
+		walked = rig.table;
+		vd_pgtable_take_dirty(rig.table, PAGE, PAGE, protect, count_dirty, &told);
+		assert_null(walked);
+		if (protect || dirty) {
+			assert_int_equal(told, 1);
+			assert_flushed(&rig, PAGE, PAGE);
+		}
+		vd_pgtable_take_dirty(rig.table, PAGE, PAGE, protect, count_dirty, &told);
+		assert_int_equal(told, 1);
+		rig.flushes = 0;
+		vd_pgtable_take_dirty(rig.table, PAGE, PAGE, protect, count_dirty, &told);
+		vd_pgtable_take_dirty(rig.table, 0, 0, protect, count_dirty, &told);
+		assert_int_equal(told, 1);
+		assert_int_equal(rig.flushes, 0);
+		assert_int_equal(leaf_at(&rig, PAGE).access, protect ? VD_READ : RW);
+		rig_close(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -418,6 +490,7 @@ int main(void)
 		cmocka_unit_test(split_and_merge_keep_what_was_noted),
 		cmocka_unit_test(unlike_leaves_are_not_merged),
 		cmocka_unit_test(groups_are_broken_as_one),
+		cmocka_unit_test(bits_set_meanwhile_are_not_lost),
 	};
 
 	return cmocka_run_group_tests_name("mmu pgtable", tests, NULL, NULL);
