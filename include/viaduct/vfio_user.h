@@ -62,6 +62,10 @@ struct vd_user_client_info {
  *	pages may then be mapped, by who shows them at the same place only. Without it, and with a
  *	server that does not know of it, such BARs are trapped
  * @group: where devices of several sockets find the pages that they share; NULL: one of its own
+ * @client_id: a name that nobody can guess, the same on each socket of this client: a server then
+ *	gives it pages that are shared by BARs of several devices of a group (not in the
+ *	specification, which knows neither groups nor their reset: a reset is each device's own). Up
+ *	to 64 letters and digits; NULL: each connection is a client for itself
  * @inspect: only look: the device is not reset, gets no interrupts and no memory
  * @info: filled in if not NULL
  */
@@ -75,6 +79,7 @@ struct vd_user_client_config {
 	unsigned timeout_ms;
 	bool page_offset;
 	struct vd_group *group;
+	const char *client_id;
 	bool inspect;
 	struct vd_user_client_info *info;
 };

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Device specifications: NAME,key=value,... as users of QEMU expect. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <viaduct/device.h>
 #include <viaduct/vfio_user.h>
@@ -197,6 +199,40 @@ static int create_bench(const struct spec *spec, const struct device_place *plac
 	return rc ? rc : vd_bench_create(&config, device, error);
 }
 
+/* All devices of one process are one client, whose name nobody else knows. */
+static const char *client_id(struct vd_error *error)
+{
+	static char name[33];
+	uint64_t bits[2];
+
+	if (*name)
+		return name;
+	if (getrandom(bits, sizeof(bits), 0) != sizeof(bits)) {
+		vd_error_set(error, -EIO, "no random numbers: %s", strerror(errno));
+		return NULL;
+	}
+	snprintf(name, sizeof(name), "%016llx%016llx", (unsigned long long)bits[0],
+		 (unsigned long long)bits[1]);
+	return name;
+}
+
+/* Pages that BARs of several sockets share are mapped once. */
+static int share_pages(const struct device_place *place, struct vd_user_client_config *config,
+		       struct vd_error *error)
+{
+	int rc = 0;
+
+	if (!place->group)
+		return 0;
+	config->client_id = client_id(error);
+	if (!config->client_id)
+		return error->code;
+	if (!*place->group)
+		rc = vd_group_create(place->env, place->host, "vfio-user", place->group, error);
+	config->group = *place->group;
+	return rc;
+}
+
 /* Another process's. Its memory may be cut under us at any time. */
 static int create_user(const struct spec *spec, const struct device_place *place,
 		       struct vd_device **device, struct vd_error *error)
@@ -221,6 +257,8 @@ static int create_user(const struct spec *spec, const struct device_place *place
 				  "memory: use it with viaduct run");
 	if (!rc)
 		rc = vd_host_guard_install(error);
+	if (!rc)
+		rc = share_pages(place, &config, error);
 	config.timeout_ms = (unsigned)timeout;
 	return rc ? rc : vd_user_client_create(&config, device, error);
 }

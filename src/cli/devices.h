@@ -11,6 +11,8 @@
  * @mem: the guest's memory; NULL: it is in another process
  * @memory: bytes of RAM that the guest has, and
  * @balloon: its one balloon, *NULL if it has none yet; NULL: there can be none
+ * @group: where its devices of other processes find pages that they share, *NULL if there is none
+ *	yet; whoever gives it puts it
  */
 struct device_place {
 	const struct vd_env *env;
@@ -19,6 +21,7 @@ struct device_place {
 	struct vd_mem *mem;
 	uint64_t memory;
 	struct vd_balloon **balloon;
+	struct vd_group **group;
 };
 
 /**

@@ -36,13 +36,13 @@ static void catch_signals(void)
 }
 
 static int add_devices(struct run_record *record, const struct vd_env *env, struct vd_vm *vm,
-		       struct vd_error *error)
+		       struct vd_group **group, struct vd_error *error)
 {
 	const struct run_options *options = record->options;
 	const struct device_place place = {
 		.env = env, .host = vd_vm_host(vm), .space = vd_vm_dma_space(vm),
 		.mem = vd_vm_mem(vm), .memory = vd_host_object_size(vd_vm_ram(vm)),
-		.balloon = &record->balloon,
+		.balloon = &record->balloon, .group = group,
 	};
 
 	for (unsigned i = 0; i < options->device_count; i++) {
@@ -140,9 +140,11 @@ static int make_machine(const struct run_options *options, const struct vd_env *
 		.memory_kind = options->memory_kind, .restore = options->restore != NULL,
 		.console_write = terminal_write, .context = (void *)&running,
 	}, vm, error);
+	struct vd_group *group = NULL;
 
 	if (!rc)
-		rc = add_devices(record, env, *vm, error);
+		rc = add_devices(record, env, *vm, &group, error);
+	vd_group_put(group); /* the devices have it */
 	if (!rc && options->restore)
 		rc = vd_vm_restore(*vm, restore->snapshot, error);
 	return rc;

@@ -79,6 +79,37 @@ static int device_feature(struct front *f, uint32_t flags, const void *in, size_
 	return vd_device_feature(f->device, flags, in, in_length, out, out_length);
 }
 
+static int device_stop(struct front *f)
+{
+	return vd_device_quiesce(f->device);
+}
+
+static void device_go(struct front *f)
+{
+	vd_device_resume(f->device);
+}
+
+static int device_save(struct front *f, unsigned char *bytes, size_t *length)
+{
+	struct vd_stream stream = {.env = &f->test.env};
+	int r = vd_device_save(f->device, &stream);
+
+	if (!r) {
+		assert_true(stream.length <= *length);
+		memcpy(bytes, stream.data, stream.length);
+		*length = stream.length;
+	}
+	vd_stream_fini(&stream);
+	return r;
+}
+
+static int device_load(struct front *f, const unsigned char *bytes, size_t length)
+{
+	struct vd_stream stream = {.data = (unsigned char *)(uintptr_t)bytes, .length = length};
+
+	return vd_device_load(f->device, &stream, NULL);
+}
+
 static void open_guest(struct front *f)
 {
 	struct vd_host_config host = {.env = &f->test.env};
@@ -114,7 +145,8 @@ static void open_process(struct front *f)
 
 static const struct front_ops in_process = {
 	"in process", open_process, close_guest, device_read, device_write, device_size, device_map,
-	device_set_irqs, device_reset, device_dma_map, device_dma_unmap, device_feature, false,
+	device_set_irqs, device_reset, device_dma_map, device_dma_unmap, device_feature,
+	device_stop, device_go, device_save, device_load, false,
 };
 
 /* ---- over vfio-user ------------------------------------------------------------------------- */
@@ -281,10 +313,76 @@ static int by_hand_feature(struct front *f, uint32_t flags, const void *in, size
 	return 0;
 }
 
+static int by_hand_state(struct front *f, uint32_t state)
+{
+	struct user_device_state data = {.state = state, .data_fd = UINT32_MAX}, got;
+	size_t length = sizeof(got);
+
+	return by_hand_feature(f, VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+			       &data, sizeof(data), &got, &length);
+}
+
+static int by_hand_stop(struct front *f)
+{
+	return by_hand_state(f, VFIO_DEVICE_STATE_STOP);
+}
+
+static void by_hand_go(struct front *f)
+{
+	assert_int_equal(by_hand_state(f, VFIO_DEVICE_STATE_RUNNING), 0);
+}
+
+/* In small pieces. */
+static int by_hand_save(struct front *f, unsigned char *bytes, size_t *length)
+{
+	struct user_migration_data ask = {.argsz = sizeof(ask) + 4096, .size = 4096}, got;
+	size_t total = 0;
+	int r = by_hand_state(f, VFIO_DEVICE_STATE_STOP_COPY);
+
+	if (r)
+		return r;
+	do {
+		assert_int_equal(wire_call(&f->wire, USER_MIGRATION_READ, &ask, sizeof(ask), NULL,
+					   0, false), 0);
+		memcpy(&got, f->wire.payload, sizeof(got));
+		assert_int_equal(f->wire.length, sizeof(got) + got.size);
+		assert_true(got.size <= *length - total);
+		memcpy(bytes + total, f->wire.payload + sizeof(got), got.size);
+		total += got.size;
+	} while (got.size);
+	*length = total;
+	by_hand_go(f);
+	return 0;
+}
+
+static int by_hand_load(struct front *f, const unsigned char *bytes, size_t length)
+{
+	unsigned char message[sizeof(struct user_migration_data) + 4096];
+	int r = by_hand_state(f, VFIO_DEVICE_STATE_RESUMING);
+
+	while (!r && length) {
+		uint32_t n = length < 4096 ? (uint32_t)length : 4096;
+		struct user_migration_data head = {.argsz = (uint32_t)sizeof(head) + n, .size = n};
+
+		memcpy(message, &head, sizeof(head));
+		memcpy(message + sizeof(head), bytes, n);
+		r = wire_call(&f->wire, USER_MIGRATION_WRITE, message, sizeof(head) + n, NULL, 0,
+			      false);
+		bytes += n;
+		length -= n;
+	}
+	if (!r)
+		r = by_hand_state(f, VFIO_DEVICE_STATE_RUNNING);
+	/* What is left of a device that was refused its state has to be reset. */
+	if (r)
+		assert_int_equal(by_hand_reset(f), 0);
+	return r;
+}
+
 static const struct front_ops by_hand = {
 	"vfio-user, by hand", open_wire, close_wire, by_hand_read, by_hand_write, by_hand_size,
 	by_hand_map, by_hand_set_irqs, by_hand_reset, by_hand_dma_map, by_hand_dma_unmap,
-	by_hand_feature, false,
+	by_hand_feature, by_hand_stop, by_hand_go, by_hand_save, by_hand_load, false,
 };
 
 static void open_client(struct front *f)
@@ -310,7 +408,7 @@ static void close_client(struct front *f)
 static const struct front_ops our_client = {
 	"vfio-user, our client", open_client, close_client, device_read, device_write, device_size,
 	device_map, device_set_irqs, device_reset, device_dma_map, device_dma_unmap, device_feature,
-	true,
+	device_stop, device_go, device_save, device_load, true,
 };
 
 const struct front_ops *const fronts[] = {&in_process, &by_hand, &our_client, NULL};

@@ -67,6 +67,11 @@ struct front_ops {
 	/* VFIO_DEVICE_FEATURE: what follows the flags; @out_length: room, then what came */
 	int (*feature)(struct front *f, uint32_t flags, const void *in, size_t in_length, void *out,
 		       size_t *out_length);
+	/* Quiesce and go on; state out of the device, *@length bytes of room at first, and into it */
+	int (*stop)(struct front *f);
+	void (*go)(struct front *f);
+	int (*save)(struct front *f, unsigned char *bytes, size_t *length);
+	int (*load)(struct front *f, const unsigned char *bytes, size_t length);
 	bool guest; /* sees what a guest's bridge sees: one kind of interrupt; no features */
 };
 

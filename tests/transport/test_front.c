@@ -292,6 +292,179 @@ static void test_interrupts(void **state)
 	for_all(check_interrupts);
 }
 
+/* Several kinds at once, each to its own descriptor: of those that exclude each other the best. */
+static void check_kinds(struct front *f)
+{
+	unsigned kinds[3] = {VD_IRQ_MSIX, VD_IRQ_ERR, VD_IRQ_REQ}, count = 0;
+	int fds[3];
+
+	while (kinds[0] > VD_IRQ_INTX && !vd_device_irq_count(f->real, kinds[0]))
+		kinds[0]--;
+	for (unsigned i = 0; i < 3; i++)
+		if (vd_device_irq_count(f->real, kinds[i]))
+			kinds[count++] = kinds[i];
+	for (unsigned i = 0; i < count; i++) {
+		fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		assert_int_equal(set(f, SET, kinds[i], 0, 1, &fds[i]), 0);
+	}
+	for (unsigned i = 0; i < 2 * count; i++) {
+		vd_device_lock(f->real);
+		vd_device_raise(f->real, kinds[i % count], 0);
+		vd_device_unlock(f->real);
+		for (unsigned j = 0; j < count; j++)
+			assert_int_equal(front_fired(f, fds[j], j == i % count), j == i % count);
+		vd_device_lock(f->real);
+		vd_device_lower(f->real);
+		vd_device_unlock(f->real);
+		if (kinds[i % count] == VD_IRQ_INTX)
+			assert_int_equal(set(f, UNMASK, VD_IRQ_INTX, 0, 1, NULL), 0);
+		/* Our client's server unmasks when the guest has seen to the device. */
+		if (kinds[i % count] == VD_IRQ_INTX && f->ops->guest)
+			(void)front_get(f, 0, 4);
+	}
+	/* By the client's own hand. */
+	for (unsigned i = 0; i < count; i++) {
+		assert_int_equal(set(f, OFF, kinds[i], 0, 1, NULL), 0);
+		assert_int_equal(front_fired(f, fds[i], true), 1);
+		assert_int_equal(set(f, OFF, kinds[i], 0, 0, NULL), 0);
+		close(fds[i]);
+	}
+}
+
+static void test_kinds(void **state)
+{
+	(void)state;
+	for_all(check_kinds);
+}
+
+/* ---- stop, save, load ----------------------------------------------------------------------- */
+
+static uint64_t scratch(struct front *f)
+{
+	uint64_t value = 0;
+
+	assert_int_equal(f->ops->read(f, f->kind->scratch.region, f->kind->scratch.offset, &value,
+				      f->kind->scratch.length), 0);
+	return value;
+}
+
+static void set_scratch(struct front *f)
+{
+	uint64_t value = f->kind->scratch.value;
+
+	assert_int_equal(f->ops->write(f, f->kind->scratch.region, f->kind->scratch.offset, &value,
+				       f->kind->scratch.length), 0);
+	assert_int_equal(scratch(f), value);
+}
+
+static void check_stop(struct front *f)
+{
+	set_scratch(f);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(f->ops->stop(f), 0);
+		assert_int_equal(scratch(f), f->kind->scratch.value);
+		f->ops->go(f);
+	}
+	assert_int_equal(scratch(f), f->kind->scratch.value);
+	/* It does what it did. */
+	if (f->kind->store) {
+		memset(f->bytes, 0xa5, FRONT_RAM_SIZE);
+		assert_int_equal(f->ops->dma_map(f), 0);
+		assert_int_equal(f->ops->stop(f), 0);
+		f->ops->go(f);
+		assert_int_equal(f->kind->store(f, FRONT_RAM, FRONT_PAGE), 0);
+		assert_true(f->bytes[0] != 0xa5);
+		assert_int_equal(f->ops->dma_unmap(f), 0);
+	}
+	assert_int_equal(f->ops->reset(f), 0);
+	assert_int_not_equal(scratch(f), f->kind->scratch.value);
+}
+
+static void test_stop(void **state)
+{
+	(void)state;
+	for_all(check_stop);
+}
+
+#define STATE_ROOM (8u << 20)
+
+static void check_state(struct front *f)
+{
+	unsigned char *bytes = malloc(STATE_ROOM);
+	size_t length = STATE_ROOM;
+
+	assert_non_null(bytes);
+	set_scratch(f);
+	assert_int_equal(f->ops->save(f, bytes, &length), 0);
+	assert_in_range(length, 1, STATE_ROOM);
+	assert_int_equal(scratch(f), f->kind->scratch.value);
+	assert_int_equal(f->ops->reset(f), 0);
+	assert_int_not_equal(scratch(f), f->kind->scratch.value);
+	assert_int_equal(f->ops->load(f, bytes, length), 0);
+	assert_int_equal(scratch(f), f->kind->scratch.value);
+	/* Cut off: refused, and the device is as it was, or reset; but it is one. */
+	assert_true(f->ops->load(f, bytes, length - 1) < 0);
+	assert_true(f->ops->load(f, bytes, length / 2) < 0);
+	assert_true(f->ops->load(f, bytes, 0) < 0);
+	set_scratch(f);
+	assert_int_equal(f->ops->load(f, bytes, length), 0);
+	assert_int_equal(scratch(f), f->kind->scratch.value);
+	free(bytes);
+}
+
+static void test_save_and_load(void **state)
+{
+	(void)state;
+	for_all(check_state);
+}
+
+/* ---- reset while it does DMA ---------------------------------------------------------------- */
+
+static _Atomic bool storing;
+
+static void *keep_storing(void *context)
+{
+	struct front *f = context;
+
+	while (atomic_load(&storing))
+		(void)f->kind->store(f, FRONT_RAM + 2 * FRONT_PAGE, FRONT_PAGE);
+	return NULL;
+}
+
+/* A driver that is shot at: what it is about to do ends somewhere, and nothing else is hit. */
+static void check_reset_during_dma(struct front *f)
+{
+	pthread_t thread;
+
+	/* The wire is one thread's; NVMe's driver here gives up when its controller has gone. */
+	if (!f->kind->store || !f->device || !strcmp(f->kind->name, "nvme"))
+		return;
+	memset(f->bytes, 0xa5, FRONT_RAM_SIZE);
+	assert_int_equal(f->ops->dma_map(f), 0);
+	atomic_store(&storing, true);
+	assert_int_equal(pthread_create(&thread, NULL, keep_storing, f), 0);
+	for (unsigned i = 0; i < 50; i++)
+		assert_int_equal(f->ops->reset(f), 0);
+	atomic_store(&storing, false);
+	pthread_join(thread, NULL);
+	assert_all(f, 0, 2 * FRONT_PAGE, 0xa5);
+	assert_all(f, 3 * FRONT_PAGE, FRONT_RAM_SIZE, 0xa5);
+	assert_int_equal(f->ops->reset(f), 0);
+	memset(f->bytes, 0xa5, FRONT_RAM_SIZE);
+	/* Nothing is under way any more. */
+	assert_all(f, 0, FRONT_RAM_SIZE, 0xa5);
+	assert_int_equal(f->kind->store(f, FRONT_RAM, FRONT_PAGE), 0);
+	assert_true(f->bytes[0] != 0xa5);
+	assert_all(f, FRONT_PAGE, FRONT_RAM_SIZE, 0xa5);
+	assert_int_equal(f->ops->dma_unmap(f), 0);
+}
+
+static void test_reset_during_dma(void **state)
+{
+	(void)state;
+	for_all(check_reset_during_dma);
+}
+
 /* ---- dirty tracking ------------------------------------------------------------------------- */
 
 #define LOG(what, method) (VFIO_DEVICE_FEATURE_DMA_LOGGING_##what | VFIO_DEVICE_FEATURE_##method)
@@ -347,6 +520,10 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_dma),
 		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_save_and_load),
+		cmocka_unit_test(test_reset_during_dma),
 		cmocka_unit_test(test_dirty),
 	};
 

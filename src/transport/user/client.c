@@ -230,6 +230,8 @@ static struct user_client *allocate(const struct vd_user_client_config *config)
 	client->timeout_ns = ms * UINT64_C(1000000);
 	client->main.fd = client->twin.fd = client->poll_fd = client->again_fd = -1;
 	client->wants_page_offset = config->page_offset;
+	if (config->client_id)
+		strcpy(client->client_id, config->client_id);
 	client->memory.mem = config->mem;
 	client->memory.space = config->space;
 	init_lock(&client->lock, &client->changed);
@@ -340,6 +342,14 @@ static int create(struct user_client *client, const struct vd_user_client_config
 	return r;
 }
 
+static bool is_name(const char *text)
+{
+	size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				     "0123456789");
+
+	return length && length <= 64 && !text[length];
+}
+
 int vd_user_client_create(const struct vd_user_client_config *config, struct vd_device **device,
 			  struct vd_error *error)
 {
@@ -349,6 +359,9 @@ int vd_user_client_create(const struct vd_user_client_config *config, struct vd_
 	if (!config->mem != !config->space)
 		r = vd_error_set(error, -EINVAL, "vfio-user: guest memory needs a DMA space "
 				 "that follows it, and the other way round");
+	else if (config->client_id && !is_name(config->client_id))
+		r = vd_error_set(error, -EINVAL, "vfio-user: a client's name has 1 to 64 letters "
+				 "and digits");
 	if (!r) {
 		client = allocate(config);
 		r = client ? 0 : vd_error_set(error, -ENOMEM, "vfio-user: no memory");

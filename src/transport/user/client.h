@@ -84,6 +84,7 @@ struct user_client {
 	bool posts;	  /* writes to BARs wait for no answer */
 	bool quiesced;
 	bool wants_page_offset;
+	char client_id[65]; /* empty: none */
 	unsigned config_size;
 
 	int poll_fd;	  /* epoll: sockets, interrupts, @again_fd */

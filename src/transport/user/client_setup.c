@@ -22,7 +22,7 @@ static int ended(struct user_client *client, int r, const char *what, struct vd_
 /* write_multiple is not offered: an access of the guest's is one message. */
 static const char proposal_format[] =
 	"{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576,"
-	"\"max_dma_maps\":65535,\"pgsizes\":4096,\"twin_socket\":{\"supported\":true}%s}}";
+	"\"max_dma_maps\":65535,\"pgsizes\":4096,\"twin_socket\":{\"supported\":true}%s%s}}";
 _Static_assert(USER_FDS_MAX == 16 && CLIENT_TRANSFER_MAX == 1048576, "as the proposal says");
 
 static int take_twin(struct user_client *client, struct client_call *call, int index,
@@ -75,7 +75,7 @@ static int take_version(struct user_client *client, struct client_call *call,
 int user_client_version(struct user_client *client, struct vd_error *error)
 {
 	struct user_version version = {USER_MAJOR, USER_MINOR};
-	char proposal[256];
+	char proposal[384], name[96] = "";
 	struct client_request request = {
 		.command = USER_VERSION,
 		.parts = {{&version, sizeof(version)}, {proposal, 0}},
@@ -88,9 +88,12 @@ int user_client_version(struct user_client *client, struct vd_error *error)
 	if (!reply)
 		return vd_error_set(error, -ENOMEM, "vfio-user: no memory");
 	call.reply = reply;
+	if (*client->client_id)
+		snprintf(name, sizeof(name), ",\"client_id\":\"%s\"", client->client_id);
 	request.parts[1].iov_len = (size_t)snprintf(proposal, sizeof(proposal), proposal_format,
 						    client->wants_page_offset
-							    ? ",\"page_offset\":true" : "") + 1;
+							    ? ",\"page_offset\":true" : "",
+						    name) + 1;
 	r = user_client_send(client, &call, &request);
 	if (!r)
 		r = user_client_wait(client, &call, 1);

@@ -216,6 +216,8 @@ static void leave_device(struct connection *c)
 	vd_device_clear_irqs(served->device);
 	if (c->has_group)
 		vd_group_leave(vd_device_group(served->device));
+	identity_put(served->server, c->identity);
+	c->identity = NULL;
 	(void)vd_dma_dirty_stop(served->space);
 	migration_leave(served);
 	if (!c->export->served)

@@ -61,7 +61,7 @@ static bool has_group(struct connection *c)
 	if (!c->page_offset || !group)
 		return false;
 	if (!c->has_group)
-		c->has_group = !vd_group_take(group, c);
+		c->has_group = !vd_group_take(group, c->identity ? (const void *)c->identity : c);
 	return c->has_group;
 }
 

@@ -68,6 +68,17 @@ struct source_slot {
 	uint32_t generation;
 };
 
+/*
+ * A client with several connections, by the name that it gives itself on each: to groups it is one
+ * user. A name that cannot be guessed is the client's own concern.
+ */
+#define IDENTITY_MAX 64u
+struct identity {
+	struct identity *next;
+	unsigned uses;
+	char name[IDENTITY_MAX + 1];
+};
+
 struct vd_user_server {
 	const struct vd_env *env;
 	struct vd_host *host;
@@ -84,6 +95,7 @@ struct vd_user_server {
 	uint32_t slot_count;
 	struct vd_user_export *exports;
 	struct served *kicked;
+	struct identity *identities;
 };
 
 struct vd_user_export {
@@ -146,7 +158,8 @@ struct connection {
 	bool ended; /* nothing is left of it */
 	bool write_multiple;
 	bool page_offset; /* it asked for offsets of BARs within pages */
-	bool has_group;	  /* it is the user of the device's group */
+	bool has_group;	  /* it is the user of the device's group, or its identity is */
+	struct identity *identity; /* or NULL */
 	bool closing; /* once what is unsent has gone */
 	bool watches_out; /* epoll tells when the client takes more */
 	unsigned fds_max; /* the client's */
@@ -260,6 +273,12 @@ void connection_accept(struct vd_user_export *export);
 void connection_drop(struct connection *c);
 /* connection_serve() - read and handle what is there */
 void connection_serve(struct connection *c);
+/*
+ * identity_get() - one use of the identity of that name. Return: NULL: no memory; the connection is
+ * then a client for itself. identity_put() - NULL is ignored
+ */
+struct identity *identity_get(struct vd_user_server *server, const char *name);
+void identity_put(struct vd_user_server *server, struct identity *identity);
 /* connection_end() - everything of it goes: memory, interrupts, descriptors. Once. */
 void connection_end(struct connection *c);
 /* connection_cut() - nothing is sent or received any more; any thread, turn lock held */

@@ -16,6 +16,7 @@
 struct proposal {
 	uint64_t fds, transfer;
 	bool twin, write_multiple, page_offset;
+	char client_id[IDENTITY_MAX + 1]; /* empty: none */
 };
 
 /* ---- reading it ----------------------------------------------------------------------------- */
@@ -45,6 +46,20 @@ static int get_boolean(struct json_object *from, const char *name, bool *value)
 	return 0;
 }
 
+static int get_identity(struct json_object *from, char name[IDENTITY_MAX + 1])
+{
+	struct json_object *o;
+	size_t length;
+
+	if (!json_object_object_get_ex(from, "client_id", &o))
+		return 0;
+	length = (size_t)json_object_get_string_len(o);
+	if (!json_object_is_type(o, json_type_string) || !length || length > IDENTITY_MAX)
+		return -EINVAL;
+	memcpy(name, json_object_get_string(o), length);
+	return 0;
+}
+
 static int read_capabilities(struct json_object *capabilities, struct proposal *proposal)
 {
 	uint64_t maps = USER_DEFAULT_MAPS, page_sizes = 0;
@@ -62,6 +77,8 @@ static int read_capabilities(struct json_object *capabilities, struct proposal *
 		r = get_boolean(capabilities, "write_multiple", &proposal->write_multiple);
 	if (!r)
 		r = get_boolean(capabilities, "page_offset", &proposal->page_offset);
+	if (!r)
+		r = get_identity(capabilities, proposal->client_id);
 	if (r || !json_object_object_get_ex(capabilities, "twin_socket", &twin))
 		return r ? r : proposal->transfer ? 0 : -EINVAL;
 	if (!json_object_is_type(twin, json_type_object))
@@ -127,6 +144,50 @@ static void make_twin(struct connection *c, struct reply *reply)
 	}
 	c->has_twin = true;
 	reply->own_fd = reply->fds[reply->fd_count++] = fds[1];
+}
+
+/* ---- clients with several connections ------------------------------------------------------- */
+
+struct identity *identity_get(struct vd_user_server *server, const char *name)
+{
+	struct identity *identity;
+
+	pthread_mutex_lock(&server->lock);
+	identity = server->identities;
+	while (identity && strcmp(identity->name, name))
+		identity = identity->next;
+	if (!identity) {
+		identity = vd_env_allocate(server->env, "user.identity", sizeof(*identity),
+					   _Alignof(struct identity));
+		if (identity) {
+			strcpy(identity->name, name);
+			identity->uses = 0;
+			identity->next = server->identities;
+			server->identities = identity;
+		}
+	}
+	if (identity)
+		identity->uses++;
+	pthread_mutex_unlock(&server->lock);
+	return identity;
+}
+
+void identity_put(struct vd_user_server *server, struct identity *identity)
+{
+	struct identity **at = &server->identities;
+	bool last;
+
+	if (!identity)
+		return;
+	pthread_mutex_lock(&server->lock);
+	last = !--identity->uses;
+	while (last && *at != identity)
+		at = &(*at)->next;
+	if (last)
+		*at = identity->next;
+	pthread_mutex_unlock(&server->lock);
+	if (last)
+		server->env->release(server->env, identity, sizeof(*identity));
 }
 
 /* ---- the device ----------------------------------------------------------------------------- */
@@ -202,6 +263,8 @@ int handle_version(struct connection *c, struct user_message *message, struct re
 	c->dma_max = c->transfer_max < SERVER_DMA_MAX ? c->transfer_max : SERVER_DMA_MAX;
 	c->write_multiple = proposal.write_multiple && c->export->config.write_multiple;
 	c->page_offset = proposal.page_offset;
+	if (*proposal.client_id)
+		c->identity = identity_get(c->export->server, proposal.client_id);
 	/* All that is allowed now: its own transfers may be as long as ours. */
 	c->main.message_max = USER_DEFAULT_TRANSFER + USER_OVERHEAD;
 	if (proposal.twin && c->fds_max)

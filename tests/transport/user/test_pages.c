@@ -220,6 +220,48 @@ static void who_asks_gets_the_offset(void **state)
 	close_family(&f);
 }
 
+/* One client at two sockets is one user of their group, until it has left both. */
+static void one_client_at_several_sockets(void **state)
+{
+	static struct family f;
+	struct wire w[DEVICES], stranger;
+	char json[2][128];
+
+	(void)state;
+	snprintf(json[0], sizeof(json[0]), ASK, ",\"client_id\":\"6f5a\"");
+	snprintf(json[1], sizeof(json[1]), ASK, ",\"client_id\":\"6f5b\"");
+	open_family(&f, false);
+	fill(&f);
+	for (unsigned i = 0; i < DEVICES; i++)
+		hello(&w[i], f.paths[i], json[0]);
+	check_offsets(&w[0], 0x1000);
+	check_offsets(&w[1], 0x2000);
+	wire_close(&w[0]);
+	hello(&stranger, f.paths[0], json[1]);
+	check_plain(&stranger, 0x1000);
+	check_offsets(&w[1], 0x2000);
+	wire_close(&w[1]);
+	wire_close(&stranger);
+	/* The group is free again once the server has seen that they went. */
+	hello(&w[1], f.paths[1], json[1]);
+	hello(&w[0], f.paths[0], json[1]);
+	check_offsets(&w[1], 0x2000);
+	check_offsets(&w[0], 0x1000);
+	wire_close(&w[0]);
+	wire_close(&w[1]);
+	for (unsigned i = 0; i < 4; i++) {
+		static const char *const bad[] = {"7", "\"\"", "null", "[\"a\"]"};
+		char text[64];
+
+		snprintf(text, sizeof(text), ",\"client_id\":%s", bad[i]);
+		snprintf(json[0], sizeof(json[0]), ASK, text);
+		wire_open(&w[0], f.paths[0]);
+		assert_int_equal(wire_hello(&w[0], 1, json[0]), -EINVAL);
+		wire_close(&w[0]);
+	}
+	close_family(&f);
+}
+
 /* Padded BARs are pages for everybody. */
 static void padded_ones_are_pages(void **state)
 {
@@ -252,7 +294,7 @@ static void client(struct family *f, struct vd_host *host, struct vd_group *grou
 {
 	struct vd_user_client_config config = {
 		.env = &f->rig.test.env, .host = host, .path = f->paths[n], .page_offset = asks,
-		.group = group, .info = info,
+		.group = group, .info = info, .client_id = group ? "abcdef" : NULL,
 	};
 	struct vd_error error = {.text = ""};
 
@@ -312,6 +354,42 @@ static void our_client_uses_it(void **state)
 	close_family(&f);
 }
 
+/* E5: two devices, two sockets, one page. */
+static void our_client_at_several_sockets(void **state)
+{
+	struct vd_host_object *object[DEVICES];
+	struct vd_user_client_info info = {0};
+	struct vd_device *device[DEVICES];
+	static struct family f;
+	struct vd_group *group;
+	struct vd_host *host;
+	uint64_t at;
+
+	(void)state;
+	open_family(&f, false);
+	fill(&f);
+	host = client_host(&f);
+	assert_int_equal(vd_group_create(&f.rig.test.env, host, "guest", &group, NULL), 0);
+	for (unsigned i = 0; i < DEVICES; i++) {
+		client(&f, host, group, i, true, &device[i], &info);
+		assert_true(info.shared[0] && info.shared[2]);
+		assert_int_equal(vd_device_map_area(device[i], 2, 0, SMALL, &object[i], &at), 0);
+		assert_int_equal(at, (2 * i + 1) * SMALL);
+	}
+	assert_ptr_equal(object[0], object[1]);
+	for (unsigned i = 0; i < DEVICES; i++)
+		assert_int_equal(*(uint32_t *)vd_device_memory(device[i], 2, 0, 4),
+				 0x1000 * (i + 1) + 2);
+	/* One that is reset is reset for itself. */
+	assert_int_equal(vd_device_reset(device[0], VD_RESET_BUS), 0);
+	vd_device_put(device[0]);
+	assert_int_equal(*(uint32_t *)vd_device_memory(device[1], 0, 0, 4), 0x2000);
+	vd_device_put(device[1]);
+	vd_group_put(group);
+	vd_host_destroy(host);
+	close_family(&f);
+}
+
 static void our_client_that_does_not_ask(void **state)
 {
 	struct vd_host_object *object;
@@ -347,6 +425,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plain_clients_see_pages),
 		cmocka_unit_test(who_asks_gets_the_offset),
+		cmocka_unit_test(one_client_at_several_sockets),
+		cmocka_unit_test(our_client_at_several_sockets),
 		cmocka_unit_test(padded_ones_are_pages),
 		cmocka_unit_test(our_client_uses_it),
 		cmocka_unit_test(our_client_that_does_not_ask),
