@@ -26,7 +26,8 @@ void serve_options_help(void)
 	     "  --per-client         a new device for each client; else one device, kept while\n"
 	     "                       clients come and go, one at a time\n\n"
 	     "For all:\n\n"
-	     "  --threads N          that serve (default 1)\n"
+	     "  --threads N          that serve (default: one for each device, eight for one\n"
+	     "                       with --per-client, and one more)\n"
 	     "  --stats-json FILE    at exit, and on SIGUSR1, write counters as JSON\n"
 	     "  --help               this text\n\n"
 	     "Exit code: 0 ended by SIGTERM, SIGINT or SIGHUP, disks flushed; 1 error, 2 usage.");
@@ -141,14 +142,29 @@ static int check(const struct serve_options *options, struct vd_error *error)
 	return 0;
 }
 
+/*
+ * A thread that waits for a client's answer serves nobody else. So there are as many as there are
+ * clients, and one for those that come: who never answers holds nobody else up.
+ */
+static unsigned threads_for(const struct serve_options *options)
+{
+	unsigned threads = 1;
+
+	for (unsigned i = 0; i < options->count; i++)
+		threads += options->exports[i].per_client ? 8 : 1;
+	return threads < SERVE_THREADS_MAX ? threads : SERVE_THREADS_MAX;
+}
+
 int serve_options_parse(int argc, char **argv, struct serve_options *options,
 			struct vd_error *error)
 {
 	int rc = 0;
 
-	*options = (struct serve_options){.threads = 1};
+	*options = (struct serve_options){0};
 	for (int i = 1; i < argc && !rc; i++)
 		rc = argv[i][0] == '-' ? parse_option(argc, argv, &i, options, error)
 				       : begin_export(options, argv[i], error);
+	if (!options->threads)
+		options->threads = threads_for(options);
 	return rc || options->help ? rc : check(options, error);
 }

@@ -6,7 +6,11 @@
  */
 #include "program.h"
 
+#include "../transport/user/wire.h"
+
 #include <json-c/json.h>
+#include <linux/vfio.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,6 +211,36 @@ static void counters_are_written(void **state)
 	json_object_put(root);
 }
 
+/* Each of two devices: its client lets it read memory by a message, which it never answers. */
+static void who_never_answers_holds_up_himself_alone(void **state)
+{
+	const char *const silent[] = {SOCKET, OTHER, SOCKET, OTHER};
+	const struct user_version version = {USER_MAJOR, 1};
+	uint64_t iova = 0x1000, count = 1;
+	struct program program;
+	struct wire w[5] = {0};
+	struct pollfd ready;
+
+	(void)state;
+	START(&program, "bench", "--socket", SOCKET, "--per-client", "bench", "--socket", OTHER,
+	      "--per-client");
+	for (unsigned i = 0; i < 4; i++) {
+		wire_introduce(&w[i], silent[i]);
+		assert_int_equal(wire_map(&w[i], iova, 0x1000, -1, 0), 0);
+		assert_int_equal(wire_write(&w[i], VFIO_PCI_BAR2_REGION_INDEX, 8, &iova, sizeof(iova)), 0);
+		assert_int_equal(wire_post(&w[i], VFIO_PCI_BAR2_REGION_INDEX, 0x10, &count, sizeof(count)), 0);
+		assert_int_equal(wire_receive(&w[i], w[i].fd), 0);
+		assert_int_equal(w[i].header.command, USER_DMA_READ);
+	}
+	wire_open(&w[4], SOCKET);
+	assert_int_equal(wire_send(&w[4], USER_VERSION, 0, &version, sizeof(version), NULL, 0), 0);
+	ready = (struct pollfd){.fd = w[4].fd, .events = POLLIN};
+	assert_int_equal(poll(&ready, 1, 5000), 1);
+	for (unsigned i = 0; i < 5; i++)
+		wire_close(&w[i]);
+	end(&program, SIGTERM);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +250,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_socket_in_use_is_left_alone),
 		cmocka_unit_test(a_dead_servers_socket_is_replaced),
 		cmocka_unit_test(counters_are_written),
+		cmocka_unit_test(who_never_answers_holds_up_himself_alone),
 	};
 
 	if (argc != 3) {

@@ -14,7 +14,7 @@ for guest in a b; do
 	done
 	set -- "$@" edu --socket "$work/$guest-edu"
 done
-serve "$@" --threads 2
+serve "$@"
 # The megabyte that edu copies to and from is not the kernel's.
 words="viaduct.job=peer viaduct.disks=2 viaduct.edu=1 viaduct.megabytes=2 memmap=1M\$128M"
 start a shared "$words" "$work/a0" "$work/a1" "$work/a-edu"
