@@ -87,9 +87,11 @@ struct vd_user_client_config {
 /**
  * vd_user_client_create() - a device that is served elsewhere
  *
- * It is reset, told of the guest's memory, and given an eventfd for each vector of the best kind of
- * interrupt that it has (MSI-X, MSI, INTx), for ERR and for REQ. INTx is level-triggered and masks
- * itself: it is lowered, and unmasked, after the guest's next access to a BAR.
+ * It is reset, told of the guest's memory, and given an eventfd for ERR, for REQ, and for each
+ * vector of the best kind of interrupt that it has (MSI-X, MSI, INTx). From the guest's first write
+ * to the enable bit of MSI-X or MSI on it is the kind that is on, INTx where none is. INTx is
+ * level-triggered and masks itself: it is lowered, and unmasked, after the guest's next access to a
+ * BAR, and comes again if it is still asserted then.
  *
  * Accesses go over the socket: reads and writes wait for their answer, but writes to the BARs of a
  * device that has nothing mappable are posted: what is sent later is done later. The device's lock

@@ -102,6 +102,8 @@ static int client_write(void *context, unsigned region, uint64_t offset, const v
 	r = ask_write(client, region, offset, data, length);
 	if (yielded)
 		vd_device_unyield(client->device);
+	if (region == VD_REGION_CONFIG && !r)
+		user_client_irqs_written(client, offset, data, length);
 	if (region <= VD_REGION_BAR5)
 		user_client_intx_done(client);
 	return r;
@@ -119,6 +121,7 @@ static void client_reset(void *context, enum vd_reset_kind kind)
 	if (r && r != -EOPNOTSUPP)
 		user_client_fail(client, -EIO, "cannot be reset: %s", strerror(-r));
 	atomic_store(&client->intx, false);
+	user_client_irqs_reset(client);
 }
 
 /* ---- polling -------------------------------------------------------------------------------- */

@@ -91,6 +91,11 @@ struct user_client {
 	int again_fd;	  /* readable: there is more to do */
 	struct client_irq *irqs;
 	unsigned irq_count, irq_room;
+	unsigned irq_first[VD_IRQ_COUNT], irq_counts[VD_IRQ_COUNT]; /* of @irqs */
+	unsigned irq_active;	  /* of INTx, MSI and MSI-X: device's lock, as all of these */
+	unsigned msi_at, msix_at; /* bytes of configuration space with their switches; 0: none */
+	bool msi_on, msix_on;	  /* as the guest has written */
+	bool irq_follows;	  /* it has */
 	_Atomic bool intx; /* fired, and waits to be unmasked */
 
 	struct client_memory memory;
@@ -185,6 +190,11 @@ int user_client_capabilities(const char *text, size_t length, struct vd_user_cli
 int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 			    struct vd_error *error);
 void user_client_irqs_fini(struct user_client *client);
+/* user_client_irqs_written() - what the guest wrote to configuration space; device's lock held */
+void user_client_irqs_written(struct user_client *client, uint64_t offset, const void *data,
+			      size_t length);
+/* user_client_irqs_reset() - all are off again; device's lock held */
+void user_client_irqs_reset(struct user_client *client);
 /* user_client_irq_fired() - device's lock held */
 void user_client_irq_fired(struct user_client *client, uint64_t token);
 /* user_client_irqs_take() - raise what has come and was not polled for yet. Device's lock held */

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Interrupts come as eventfds, which the poll descriptor watches. One kind at a time, as vfio-pci
- * has it: the best that there is.
+ * Interrupts come as eventfds, which the poll descriptor watches. Of INTx, MSI and MSI-X one at a
+ * time, as vfio-pci has it: the one that the guest has switched on.
  */
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <viaduct/pci.h>
 
 #include "transport/user/client.h"
 
@@ -44,18 +47,32 @@ static int create_one(struct user_client *client, unsigned index, unsigned vecto
 
 static int create_index(struct user_client *client, unsigned index, unsigned count)
 {
-	unsigned first = client->irq_count, at = 0;
+	int r = 0;
+
+	client->irq_first[index] = client->irq_count;
+	for (unsigned i = 0; i < count && !r; i++)
+		r = create_one(client, index, i);
+	client->irq_counts[index] = client->irq_count - client->irq_first[index];
+	return r;
+}
+
+/* Has the server know the descriptors of an index. */
+static int enable(struct user_client *client, unsigned index)
+{
+	unsigned at = 0, count = client->irq_counts[index];
 	unsigned most = client->info.fds_max ? (unsigned)client->info.fds_max : 1;
 	int r = 0;
 
-	for (unsigned i = 0; i < count && !r; i++)
-		r = create_one(client, index, i);
+	/* All of MSI at once: what is raised beyond that arrives at one of these. */
+	if (index == VD_IRQ_MSI)
+		while (count > most)
+			count /= 2;
 	while (!r && at < count) {
 		int fds[USER_FDS_MAX];
 		unsigned n = count - at < most ? count - at : most;
 
 		for (unsigned i = 0; i < n; i++)
-			fds[i] = client->irqs[first + at + i].fd;
+			fds[i] = client->irqs[client->irq_first[index] + at + i].fd;
 		r = set_irqs(client, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, index,
 			     at, n, fds);
 		at += n;
@@ -63,14 +80,119 @@ static int create_index(struct user_client *client, unsigned index, unsigned cou
 	return r;
 }
 
+/* ---- which of INTx, MSI and MSI-X ------------------------------------------------------------ */
+
+static int take_capability(void *context, const struct vd_pci_capability_info *info)
+{
+	struct user_client *client = context;
+
+	if (info->extended)
+		return 0;
+	if (info->id == PCI_CAP_ID_MSI)
+		client->msi_at = info->offset + PCI_MSI_FLAGS;
+	if (info->id == PCI_CAP_ID_MSIX)
+		client->msix_at = info->offset + PCI_MSIX_FLAGS + 1;
+	return 0;
+}
+
+/* Where the guest switches them on. What cannot be found is not followed. */
+static int find_switches(struct user_client *client)
+{
+	struct user_region_access access = {0, VD_REGION_CONFIG, PCI_CFG_SPACE_SIZE};
+	struct client_request request = {
+		.command = USER_REGION_READ, .parts = {{&access, sizeof(access)}}, .part_count = 1,
+	};
+	struct {
+		struct user_region_access access;
+		uint8_t config[PCI_CFG_SPACE_SIZE];
+	} reply;
+	int r;
+
+	if (client->info.transfer_max < PCI_CFG_SPACE_SIZE)
+		return 0;
+	r = user_client_ask(client, &request, &reply, sizeof(reply), 1);
+	if (!r)
+		(void)vd_pci_each_capability(reply.config, sizeof(reply.config), take_capability,
+					     client);
+	return client->dead ? r : 0;
+}
+
+/* The best there is, until the guest says what it wants. */
+static int choose(struct user_client *client, const unsigned *counts)
+{
+	unsigned kinds = 0;
+
+	client->irq_active = VD_IRQ_INTX;
+	for (unsigned i = VD_IRQ_INTX; i <= VD_IRQ_MSIX; i++) {
+		if (!counts[i])
+			continue;
+		client->irq_active = i;
+		kinds++;
+	}
+	return kinds > 1 ? find_switches(client) : 0;
+}
+
+static void follow(struct user_client *client)
+{
+	unsigned wanted = client->msix_on && client->irq_counts[VD_IRQ_MSIX] ? VD_IRQ_MSIX
+			  : client->msi_on && client->irq_counts[VD_IRQ_MSI] ? VD_IRQ_MSI
+									     : VD_IRQ_INTX;
+	int r;
+
+	if (wanted == client->irq_active || !client->irq_counts[wanted] ||
+	    user_client_dead(client))
+		return;
+	if (atomic_exchange(&client->intx, false))
+		vd_device_lower(client->device);
+	r = set_irqs(client, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		     client->irq_active, 0, 0, NULL);
+	client->irq_active = wanted;
+	if (!r)
+		r = enable(client, wanted);
+	if (r && !user_client_dead(client))
+		user_client_fail(client, r, "does not change its kind of interrupts");
+}
+
+static bool take_bit(unsigned at, uint8_t bit, uint64_t offset, const uint8_t *data, size_t length,
+		     bool *on)
+{
+	if (!at || at < offset || at - offset >= length)
+		return false;
+	*on = data[at - offset] & bit;
+	return true;
+}
+
+void user_client_irqs_written(struct user_client *client, uint64_t offset, const void *data,
+			      size_t length)
+{
+	bool msi = take_bit(client->msi_at, PCI_MSI_FLAGS_ENABLE, offset, data, length,
+			    &client->msi_on);
+	bool msix = take_bit(client->msix_at, PCI_MSIX_FLAGS_ENABLE >> 8, offset, data, length,
+			     &client->msix_on);
+
+	if (!msi && !msix)
+		return;
+	client->irq_follows = true;
+	follow(client);
+}
+
+void user_client_irqs_reset(struct user_client *client)
+{
+	client->msi_on = client->msix_on = false;
+	if (client->irq_follows)
+		follow(client);
+}
+
+/* ---- beginning and end ---------------------------------------------------------------------- */
+
 int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 			    struct vd_error *error)
 {
-	unsigned best = counts[VD_IRQ_MSIX] ? VD_IRQ_MSIX
-			: counts[VD_IRQ_MSI] ? VD_IRQ_MSI : VD_IRQ_INTX;
-	unsigned all = counts[best] + counts[VD_IRQ_ERR] + counts[VD_IRQ_REQ];
-	int r;
+	unsigned all = 0;
+	int r = 0;
 
+	for (unsigned i = 0; i < VD_IRQ_COUNT; i++)
+		all += counts[i];
 	if (!all)
 		return 0;
 	client->irqs = vd_env_allocate(client->env, "user.irqs", all * sizeof(*client->irqs),
@@ -78,11 +200,16 @@ int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 	client->irq_room = client->irqs ? all : 0;
 	if (!client->irqs)
 		return vd_error_set(error, -ENOMEM, "vfio-user: no memory");
-	r = create_index(client, best, counts[best]);
+	for (unsigned i = 0; i < VD_IRQ_COUNT && !r; i++)
+		r = create_index(client, i, counts[i]);
 	if (!r)
-		r = create_index(client, VD_IRQ_ERR, counts[VD_IRQ_ERR]);
+		r = choose(client, counts);
 	if (!r)
-		r = create_index(client, VD_IRQ_REQ, counts[VD_IRQ_REQ]);
+		r = enable(client, client->irq_active);
+	if (!r)
+		r = enable(client, VD_IRQ_ERR);
+	if (!r)
+		r = enable(client, VD_IRQ_REQ);
 	if (r == -EMFILE || r == -ENFILE)
 		return vd_error_set(error, r, "vfio-user %s: the device's %u interrupts need as "
 				    "many descriptors: raise the limit (ulimit -n)", client->name,

@@ -417,6 +417,100 @@ static void stress(bool private)
 	close_pair();
 }
 
+/* ---- kinds of interrupts --------------------------------------------------------------------- */
+
+static unsigned came[VD_IRQ_COUNT];
+static bool level;
+
+static void note(void *context, enum vd_irq_index index, unsigned vector, bool on)
+{
+	(void)context;
+	assert_int_equal(vector, 0);
+	came[index] += on;
+	if (index == VD_IRQ_INTX)
+		level = on;
+}
+
+static void wait_for(struct vd_device *device, unsigned index, unsigned count)
+{
+	struct pollfd fd = {.fd = vd_device_poll_fd(device), .events = POLLIN};
+
+	while (came[index] < count) {
+		assert_int_equal(poll(&fd, 1, 5000), 1);
+		vd_device_poll(device);
+	}
+	assert_int_equal(came[index], count);
+}
+
+static void switch_msi(struct vd_device *device, bool on)
+{
+	uint8_t at = 0, id = 0;
+	uint16_t value = on;
+
+	(void)vd_device_read(device, VD_REGION_CONFIG, (vd_region_offset){0x34}, &at, 1);
+	for (unsigned i = 0; i < 48 && at; i++) {
+		(void)vd_device_read(device, VD_REGION_CONFIG, (vd_region_offset){at}, &id, 1);
+		if (id == 5)
+			break;
+		(void)vd_device_read(device, VD_REGION_CONFIG, (vd_region_offset){at + 1u}, &at, 1);
+	}
+	assert_int_equal(id, 5);
+	assert_int_equal(vd_device_write(device, VD_REGION_CONFIG, (vd_region_offset){at + 2u},
+					 &value, 2), 0);
+}
+
+/* The kind that the guest has switched on, and no other; INTx again and again while asserted. */
+static void test_the_guest_chooses_its_interrupts(void **state)
+{
+	struct vd_device *device;
+
+	(void)state;
+	memset(came, 0, sizeof(came));
+	open_pair(1, false);
+	device = pair.served[0].client;
+	assert_int_equal(vd_device_set_sink(device, VD_IRQ_MSI, note, NULL), 0);
+	assert_int_equal(vd_device_set_sink(device, VD_IRQ_INTX, note, NULL), 0);
+	put(device, RAISE, 4);
+	wait_for(device, VD_IRQ_MSI, 1); /* nothing was chosen */
+	put(device, ACKNOWLEDGE, 4);
+	for (unsigned round = 0; round < 2; round++) {
+		unsigned intx = came[VD_IRQ_INTX], msi = came[VD_IRQ_MSI];
+
+		switch_msi(device, false);
+		put(device, RAISE, 4);
+		wait_for(device, VD_IRQ_INTX, intx + 1);
+		assert_true(level);
+		/* It has not seen to it: unmasked by this, it comes again. */
+		assert_int_equal(get(device, CAUSES), 4);
+		wait_for(device, VD_IRQ_INTX, intx + 2);
+		assert_true(level);
+		put(device, ACKNOWLEDGE, 4);
+		assert_false(level);
+		assert_int_equal(get(device, CAUSES), 0);
+		vd_device_poll(device);
+		assert_int_equal(came[VD_IRQ_INTX], intx + 2);
+		assert_int_equal(came[VD_IRQ_MSI], msi);
+		/* What is asserted when it is switched off is not asserted any more. */
+		put(device, RAISE, 4);
+		wait_for(device, VD_IRQ_INTX, intx + 3);
+		switch_msi(device, true);
+		assert_false(level);
+		put(device, ACKNOWLEDGE, 4);
+		put(device, RAISE, 2);
+		wait_for(device, VD_IRQ_MSI, msi + 1);
+		put(device, ACKNOWLEDGE, 2);
+		assert_int_equal(came[VD_IRQ_INTX], intx + 3);
+	}
+	/* Reset switches it off. */
+	assert_int_equal(vd_device_reset(device, VD_RESET_BUS), 0);
+	put(device, RAISE, 4);
+	wait_for(device, VD_IRQ_INTX, 7);
+	put(device, ACKNOWLEDGE, 4);
+	close_pair();
+}
+
+/* ---- stress ---------------------------------------------------------------------------------- */
+
 static void test_stress_shared(void **state)
 {
 	(void)state;
@@ -438,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_only_one_client),
 		cmocka_unit_test(test_server_goes),
 		cmocka_unit_test(test_state_moves),
+		cmocka_unit_test(test_the_guest_chooses_its_interrupts),
 		cmocka_unit_test(test_stress_shared),
 		cmocka_unit_test(test_stress_private),
 	};
