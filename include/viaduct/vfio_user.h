@@ -58,6 +58,9 @@ struct vd_user_client_info {
  * @space: one that follows @mem (vd_dma_follow()), for copies; with @mem only
  * @timeout_ms: how long the server may take to answer, or to make room for more: 0 for
  *	VD_USER_TIMEOUT_MS. Reset and changes of the migration state may take four times that
+ * @reconnect_ms: a server that has gone is looked for this often, in the poll of the device; 0: it
+ *	is gone for good. With a path only. Nothing of its memory is mapped then, as that goes with
+ *	it
  * @page_offset: ask for the places of BARs that share pages with others of the device's group. Such
  *	pages may then be mapped, by who shows them at the same place only. Without it, and with a
  *	server that does not know of it, such BARs are trapped
@@ -76,7 +79,7 @@ struct vd_user_client_config {
 	int fd;
 	struct vd_mem *mem;
 	struct vd_dma_space *space;
-	unsigned timeout_ms;
+	unsigned timeout_ms, reconnect_ms;
 	bool page_offset;
 	struct vd_group *group;
 	const char *client_id;
@@ -112,6 +115,11 @@ struct vd_user_client_config {
  * The server is not trusted. It may answer late, never or nonsense, cut its memory or go away: then
  * an error is logged once, with the reason, the connection ends, ERR is raised, and the device
  * reads as all ones. A server that has memory mapped can harm the guest, as a device can.
+ *
+ * With @reconnect_ms it is not the end: when a server with such a device is there again, that is
+ * reset, gets memory and interrupts as the first one did, and what the guest had written to the
+ * first 256 bytes of configuration space. The guest's driver has had ERR, and has to reset what it
+ * knows of the device. The counters "connected" and "reconnects" tell (vd_device_counters()).
  *
  * Quiesce, save and load go by its migration states; without them they are -EOPNOTSUPP. A state
  * that the server refuses leaves the device reset.

@@ -237,12 +237,12 @@ static int share_pages(const struct device_place *place, struct vd_user_client_c
 static int create_user(const struct spec *spec, const struct device_place *place,
 		       struct vd_device **device, struct vd_error *error)
 {
-	static const char *const known[] = {"socket", "timeout", NULL};
+	static const char *const known[] = {"socket", "timeout", "reconnect", NULL};
 	struct vd_user_client_config config = {
 		.env = place->env, .host = place->host, .space = place->space, .mem = place->mem,
 		.path = get(spec, "socket"), .page_offset = true,
 	};
-	uint64_t timeout = 0;
+	uint64_t timeout = 0, reconnect = 0;
 	int rc = check_keys(spec, known, error);
 
 	if (!rc && !config.path)
@@ -252,6 +252,11 @@ static int create_user(const struct spec *spec, const struct device_place *place
 	if (!rc && timeout > 3600000)
 		rc = vd_error_set(error, -EINVAL, "device vfio-user: timeout is at most an hour, "
 				  "in milliseconds");
+	if (!rc)
+		rc = get_size(spec, "reconnect", &reconnect, error);
+	if (!rc && reconnect > 3600)
+		rc = vd_error_set(error, -EINVAL, "device vfio-user: reconnect is at most an hour, "
+				  "in seconds");
 	if (!rc && !place->mem)
 		rc = vd_error_set(error, -EINVAL, "a vfio-user device has to know the guest's "
 				  "memory: use it with viaduct run");
@@ -260,6 +265,7 @@ static int create_user(const struct spec *spec, const struct device_place *place
 	if (!rc)
 		rc = share_pages(place, &config, error);
 	config.timeout_ms = (unsigned)timeout;
+	config.reconnect_ms = (unsigned)reconnect * 1000;
 	return rc ? rc : vd_user_client_create(&config, device, error);
 }
 

@@ -95,9 +95,12 @@ static int client_write(void *context, unsigned region, uint64_t offset, const v
 			size_t length)
 {
 	struct user_client *client = context;
-	bool yielded = vd_device_yield(client->device);
+	bool yielded;
 	int r;
 
+	if (region == VD_REGION_CONFIG)
+		user_client_config_written(client, offset, data, length);
+	yielded = vd_device_yield(client->device);
 	sync_memory(client);
 	r = ask_write(client, region, offset, data, length);
 	if (yielded)
@@ -115,6 +118,7 @@ static void client_reset(void *context, enum vd_reset_kind kind)
 	int r;
 
 	(void)kind;
+	user_client_config_reset(client);
 	if (user_client_dead(client))
 		return;
 	r = user_client_reset(client);
@@ -137,14 +141,17 @@ static void tell_end(struct user_client *client)
 	if (!tell)
 		return;
 	vd_device_raise(client->device, VD_IRQ_ERR, 0);
-	vd_device_set_busy(client->device, false, -1);
+	if (client->reconnect_ns)
+		user_client_reconnect_begin(client);
+	else
+		vd_device_set_busy(client->device, false, -1);
 }
 
 static void client_poll(void *context)
 {
 	struct user_client *client = context;
 	struct epoll_event events[16];
-	bool look = false;
+	bool look = false, again = false;
 	uint64_t ignored;
 	int count = epoll_wait(client->poll_fd, events, 16, 0);
 
@@ -155,6 +162,8 @@ static void client_poll(void *context)
 			continue; /* another poll took it */
 		if (token == CLIENT_TOKEN_AGAIN || token == CLIENT_TOKEN_SOCKET)
 			look = true;
+		else if (token == CLIENT_TOKEN_TIMER)
+			again = true;
 		else
 			user_client_irq_fired(client, token);
 	}
@@ -167,6 +176,17 @@ static void client_poll(void *context)
 			vd_device_unyield(client->device);
 		tell_end(client);
 	}
+	if (again)
+		user_client_reconnect(client);
+}
+
+static void client_counters(void *context,
+			    void (*report)(void *to, const char *name, uint64_t value), void *to)
+{
+	struct user_client *client = context;
+
+	report(to, "connected", !user_client_dead(client));
+	report(to, "reconnects", atomic_load(&client->reconnects));
 }
 
 /* ---- beginning and end ---------------------------------------------------------------------- */
@@ -183,6 +203,8 @@ static void destroy(struct user_client *client)
 		user_socket_fini(&client->main);
 	if (client->again_fd >= 0)
 		close(client->again_fd);
+	if (client->timer_fd >= 0)
+		close(client->timer_fd);
 	if (client->poll_fd >= 0)
 		close(client->poll_fd);
 	env->release(env, client->bounce, CLIENT_TRANSFER_MAX);
@@ -207,6 +229,7 @@ static const struct vd_device_ops client_ops = {
 	.save = user_client_save,
 	.load = user_client_load,
 	.poll = client_poll,
+	.counters = client_counters,
 	.release = client_release,
 };
 
@@ -232,6 +255,9 @@ static struct user_client *allocate(const struct vd_user_client_config *config)
 	client->env = config->env;
 	client->timeout_ns = ms * UINT64_C(1000000);
 	client->main.fd = client->twin.fd = client->poll_fd = client->again_fd = -1;
+	client->timer_fd = -1;
+	if (!config->inspect)
+		client->reconnect_ns = config->reconnect_ms * UINT64_C(1000000);
 	client->wants_page_offset = config->page_offset;
 	if (config->client_id)
 		strcpy(client->client_id, config->client_id);
@@ -243,7 +269,7 @@ static struct user_client *allocate(const struct vd_user_client_config *config)
 	return client;
 }
 
-static int connect_to(const char *path, struct vd_error *error)
+int user_client_connect(const char *path, bool nonblock, struct vd_error *error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd, r;
@@ -251,7 +277,7 @@ static int connect_to(const char *path, struct vd_error *error)
 	if (strlen(path) >= sizeof(address.sun_path))
 		return vd_error_set(error, -ENAMETOOLONG, "%s: too long for a socket", path);
 	memcpy(address.sun_path, path, strlen(path) + 1);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (nonblock ? SOCK_NONBLOCK : 0), 0);
 	if (fd < 0)
 		return vd_error_set(error, -errno, "no socket: %s", strerror(errno));
 	if (!connect(fd, (const struct sockaddr *)&address, sizeof(address)))
@@ -268,7 +294,7 @@ static int open_all(struct user_client *client, const struct vd_user_client_conf
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET,
 				    .data.u64 = CLIENT_TOKEN_SOCKET};
 	struct epoll_event again = {.events = EPOLLIN, .data.u64 = CLIENT_TOKEN_AGAIN};
-	int fd = config->path ? connect_to(config->path, error) : config->fd, r;
+	int fd = config->path ? user_client_connect(config->path, false, error) : config->fd, r;
 
 	if (fd < 0)
 		return config->path ? fd : vd_error_set(error, -EBADF, "no vfio-user socket given");
@@ -283,7 +309,8 @@ static int open_all(struct user_client *client, const struct vd_user_client_conf
 	client->again_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (client->poll_fd < 0 || client->again_fd < 0 ||
 	    epoll_ctl(client->poll_fd, EPOLL_CTL_ADD, fd, &event) ||
-	    epoll_ctl(client->poll_fd, EPOLL_CTL_ADD, client->again_fd, &again))
+	    epoll_ctl(client->poll_fd, EPOLL_CTL_ADD, client->again_fd, &again) ||
+	    user_client_reconnect_init(client))
 		return vd_error_set(error, -errno, "vfio-user: no descriptors: %s",
 				    strerror(errno));
 	return 0;
@@ -362,6 +389,9 @@ int vd_user_client_create(const struct vd_user_client_config *config, struct vd_
 	if (!config->mem != !config->space)
 		r = vd_error_set(error, -EINVAL, "vfio-user: guest memory needs a DMA space "
 				 "that follows it, and the other way round");
+	else if (config->reconnect_ms && !config->path)
+		r = vd_error_set(error, -EINVAL, "vfio-user: without a path nobody can be "
+				 "connected to again");
 	else if (config->client_id && !is_name(config->client_id))
 		r = vd_error_set(error, -EINVAL, "vfio-user: a client's name has 1 to 64 letters "
 				 "and digits");

@@ -24,6 +24,7 @@
 /* What an event of the poll descriptor is about, if it is no interrupt. */
 #define CLIENT_TOKEN_SOCKET UINT64_MAX
 #define CLIENT_TOKEN_AGAIN (UINT64_MAX - 1)
+#define CLIENT_TOKEN_TIMER (UINT64_MAX - 2)
 /* Of reset and changes of state, in units of the time limit. */
 #define CLIENT_SLOW 4u
 
@@ -67,6 +68,7 @@ struct client_memory {
 	struct client_map *maps; /* ascending */
 	size_t count, room;
 	bool closed; /* no more maps */
+	unsigned epoch; /* of the server: what was told to an earlier one is over */
 };
 
 /* irq.c */
@@ -97,6 +99,14 @@ struct user_client {
 	bool msi_on, msix_on;	  /* as the guest has written */
 	bool irq_follows;	  /* it has */
 	_Atomic bool intx; /* fired, and waits to be unmasked */
+
+	/* Of a server that may come back; device's lock. */
+	uint64_t reconnect_ns; /* 0: it may not */
+	int timer_fd;	       /* of the next attempt */
+	bool returning;	       /* an attempt is under way */
+	_Atomic uint64_t reconnects;
+	uint8_t config[256]; /* what the guest has written, since reset */
+	bool config_written[256];
 
 	struct client_memory memory;
 	unsigned char *bounce; /* of who receives */
@@ -173,6 +183,20 @@ void user_client_forget(struct client_setup *setup);
 int user_client_region(struct user_client *client, struct client_setup *setup, unsigned index,
 		       struct vd_error *error);
 
+/* ---- client_reconnect.c: device's lock held -------------------------------------------------- */
+
+int user_client_reconnect_init(struct user_client *client);
+/* user_client_reconnect_begin() - the server has gone */
+void user_client_reconnect_begin(struct user_client *client);
+/* user_client_reconnect() - it is time for another attempt */
+void user_client_reconnect(struct user_client *client);
+/* user_client_config_written() - by the guest. user_client_config_reset() - all is forgotten */
+void user_client_config_written(struct user_client *client, uint64_t offset, const void *data,
+				size_t length);
+void user_client_config_reset(struct user_client *client);
+/* user_client_connect() - client.c. Return: a descriptor; -errno */
+int user_client_connect(const char *path, bool nonblock, struct vd_error *error);
+
 /* ---- client_json.c: capabilities ------------------------------------------------------------- */
 
 /*
@@ -189,6 +213,8 @@ int user_client_capabilities(const char *text, size_t length, struct vd_user_cli
 /* user_client_irqs_create() - eventfds, which the server knows. user_client_irqs_fini() anyway */
 int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 			    struct vd_error *error);
+/* user_client_irqs_enable() - tell a server of all that are on. Return: 0, -errno */
+int user_client_irqs_enable(struct user_client *client);
 void user_client_irqs_fini(struct user_client *client);
 /* user_client_irqs_written() - what the guest wrote to configuration space; device's lock held */
 void user_client_irqs_written(struct user_client *client, uint64_t offset, const void *data,
@@ -205,6 +231,8 @@ void user_client_intx_done(struct user_client *client);
 /* ---- client_memory.c, client_dma.c ----------------------------------------------------------- */
 
 int user_client_memory_follow(struct user_client *client, struct vd_error *error);
+/* user_client_memory_forget() - the server has gone, and all that it knew */
+void user_client_memory_forget(struct user_client *client);
 void user_client_memory_fini(struct user_client *client);
 /* user_client_memory_sync() - announce what was added. Return: 0; why some could not be */
 int user_client_memory_sync(struct user_client *client);

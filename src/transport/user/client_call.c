@@ -75,7 +75,7 @@ int user_client_fail(struct user_client *client, int code, const char *format, .
 		end_calls(client);
 	}
 	unlock(client);
-	if (first && client->device && client->env->log)
+	if (first && client->device && client->env->log && !client->returning)
 		client->env->log(client->env, VD_LOG_ERROR, client->end.text);
 	user_client_poke(client);
 	return code;

@@ -185,6 +185,15 @@ void user_client_irqs_reset(struct user_client *client)
 
 /* ---- beginning and end ---------------------------------------------------------------------- */
 
+int user_client_irqs_enable(struct user_client *client)
+{
+	int r = enable(client, client->irq_active);
+
+	if (!r)
+		r = enable(client, VD_IRQ_ERR);
+	return r ? r : enable(client, VD_IRQ_REQ);
+}
+
 int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 			    struct vd_error *error)
 {
@@ -205,11 +214,7 @@ int user_client_irqs_create(struct user_client *client, const unsigned *counts,
 	if (!r)
 		r = choose(client, counts);
 	if (!r)
-		r = enable(client, client->irq_active);
-	if (!r)
-		r = enable(client, VD_IRQ_ERR);
-	if (!r)
-		r = enable(client, VD_IRQ_REQ);
+		r = user_client_irqs_enable(client);
 	if (r == -EMFILE || r == -ENFILE)
 		return vd_error_set(error, r, "vfio-user %s: the device's %u interrupts need as "
 				    "many descriptors: raise the limit (ulimit -n)", client->name,
@@ -256,7 +261,7 @@ void user_client_irqs_take(struct user_client *client)
 		for (int i = 0; i < count; i++) {
 			uint64_t token = events[i].data.u64;
 
-			if (token == CLIENT_TOKEN_SOCKET || token == CLIENT_TOKEN_AGAIN) {
+			if (token >= CLIENT_TOKEN_TIMER) {
 				more = true;
 			} else {
 				fired = true;

@@ -266,9 +266,11 @@ static int announce_piece(struct user_client *client, const struct seen *slot, u
 	struct client_call call = {.reply = NULL};
 	struct client_map map;
 	uint64_t fd_offset;
+	unsigned epoch;
 	int fd, r;
 
 	lock(memory);
+	epoch = memory->epoch;
 	r = plan(client, slot, at, seq, &map, &fd, &fd_offset);
 	if (!r)
 		r = insert(client, &map);
@@ -289,7 +291,7 @@ static int announce_piece(struct user_client *client, const struct seen *slot, u
 		lock(memory);
 		refused = map_at(memory, map.start);
 		/* Else an invalidation is at it. */
-		if (refused && !refused->leaving)
+		if (refused && !refused->leaving && memory->epoch == epoch)
 			erase(memory, map.start);
 		unlock(memory);
 	}
@@ -367,6 +369,7 @@ static void take(struct user_client *client, struct client_map *map, bool keep)
 	struct client_memory *memory = &client->memory;
 	struct client_call call = {.reply = NULL}, again = {.reply = NULL};
 	struct client_map was = *map;
+	unsigned epoch = memory->epoch;
 	bool sent = false;
 	int r;
 
@@ -379,10 +382,16 @@ static void take(struct user_client *client, struct client_map *map, bool keep)
 		user_client_fail(client, r, "does not give memory back: 0x%llx",
 				 (unsigned long long)was.start);
 	lock(memory);
+	/* Another server has been told of what is there now. */
+	if (memory->epoch != epoch)
+		return;
 	erase(memory, was.start);
 	was.shared = false;
-	if (keep && !insert(client, &was))
+	if (keep && !insert(client, &was)) {
 		sent = !send_map(client, &again, &was, -1, 0);
+		if (!sent)
+			erase(memory, was.start);
+	}
 	if (!sent)
 		return;
 	unlock(memory);
@@ -463,6 +472,18 @@ int user_client_memory_follow(struct user_client *client, struct vd_error *error
 			     "(%zu of %zu slots)", client->name, memory->count,
 			     vd_mem_slot_count(memory->mem));
 	return r;
+}
+
+void user_client_memory_forget(struct user_client *client)
+{
+	struct client_memory *memory = &client->memory;
+
+	lock(memory);
+	memory->epoch++;
+	memory->count = 0;
+	atomic_store_explicit(&memory->generation, 0, memory_order_relaxed);
+	pthread_cond_broadcast(&memory->changed);
+	unlock(memory);
 }
 
 void user_client_memory_fini(struct user_client *client)

@@ -184,6 +184,8 @@ static const char *take_mapping(struct user_client *client, struct vd_region *re
 	const char *why;
 	bool shared;
 
+	if (client->reconnect_ns)
+		return "its server may be replaced by one with other memory (reconnect)";
 	if (reply->call.fd_count != 1 || reply->call.fds[0] < 0)
 		return reply->call.fd_count ? "several descriptors came with it"
 					    : "no descriptor came with it";

@@ -509,6 +509,134 @@ static void test_the_guest_chooses_its_interrupts(void **state)
 	close_pair();
 }
 
+/* ---- a server that comes back ---------------------------------------------------------------- */
+
+struct wanted {
+	const char *name;
+	uint64_t value;
+};
+
+static void take_counter(void *to, const char *name, uint64_t value)
+{
+	struct wanted *wanted = to;
+
+	if (!strcmp(name, wanted->name))
+		wanted->value = value;
+}
+
+static uint64_t counter(struct vd_device *device, const char *name)
+{
+	struct wanted wanted = {name, UINT64_MAX};
+
+	vd_device_counters(device, take_counter, &wanted);
+	return wanted.value;
+}
+
+static void poll_until(struct vd_device *device, const char *name, uint64_t value)
+{
+	struct pollfd fd = {.fd = vd_device_poll_fd(device), .events = POLLIN};
+
+	while (counter(device, name) != value) {
+		assert_int_equal(poll(&fd, 1, 5000), 1);
+		vd_device_poll(device);
+	}
+}
+
+static void end_server(struct served *s)
+{
+	vd_user_server_remove(s->added);
+	vd_device_put(s->device);
+	vd_dma_space_destroy(s->space);
+	s->added = NULL;
+}
+
+/* Another one at the same socket: @display instead of edu. */
+static void begin_server(struct served *s, bool display)
+{
+	struct vd_dma_config dma = {.env = pair.f.env, .host = pair.server_host};
+	struct vd_edu_config edu = {.env = pair.f.env, .host = pair.server_host};
+	struct vd_display_config screen = {.env = pair.f.env, .host = pair.server_host};
+	struct vd_user_export_config export = {.path = s->path, .fd = -1};
+
+	assert_int_equal(vd_dma_space_create(&dma, &s->space, NULL), 0);
+	edu.space = export.space = s->space;
+	assert_int_equal(display ? vd_display_create(&screen, &s->device, NULL)
+				 : vd_edu_create(&edu, &s->device, NULL), 0);
+	export.device = s->device;
+	assert_int_equal(vd_user_server_add(pair.server, &export, &s->added, NULL), 0);
+}
+
+static void open_returning(void)
+{
+	struct vd_user_client_config config = {.reconnect_ms = 20};
+
+	open_pair(1, false);
+	vd_device_put(pair.served[0].client);
+	config.env = pair.f.env;
+	config.host = pair.f.host;
+	config.path = pair.served[0].path;
+	config.mem = pair.f.mem;
+	config.space = pair.space;
+	while (vd_user_client_create(&config, &pair.served[0].client, NULL))
+		usleep(1000); /* the first one is still leaving */
+}
+
+static void test_server_comes_back(void **state)
+{
+	uint32_t bar = 0xfeb00000, in = 0;
+	struct vd_device *device;
+	uint16_t command = 6;
+
+	(void)state;
+	open_returning();
+	device = pair.served[0].client;
+	assert_int_equal(vd_device_set_sink(device, VD_IRQ_ERR, note, NULL), 0);
+	check_device(device, 1);
+	assert_int_equal(vd_device_write(device, VD_REGION_CONFIG, (vd_region_offset){16}, &bar, 4),
+			 0);
+	assert_int_equal(vd_device_write(device, VD_REGION_CONFIG, (vd_region_offset){4}, &command,
+					 2), 0);
+	memset(came, 0, sizeof(came));
+	for (unsigned round = 1; round <= 3; round++) {
+		put(device, FACTORIAL, 5);
+		end_server(&pair.served[0]);
+		poll_until(device, "connected", 0);
+		assert_int_equal(get(device, FACTORIAL), UINT32_MAX);
+		vd_device_poll(device);
+		assert_int_equal(came[VD_IRQ_ERR], counter(device, "connected") ? 0 : round);
+		/* Memory may come and go meanwhile. */
+		assert_int_equal(vd_mem_remove_slot(pair.f.mem, pair.slot), 0);
+		pair.slot = add_ram(&pair.f, RAM, 0, RAM_SIZE);
+		/* What is there at first is no such device. */
+		if (round == 2) {
+			struct pollfd fd = {.fd = vd_device_poll_fd(device), .events = POLLIN};
+
+			begin_server(&pair.served[0], true);
+			for (unsigned i = 0; i < 3; i++) {
+				assert_int_equal(poll(&fd, 1, 5000), 1);
+				vd_device_poll(device);
+			}
+			assert_int_equal(counter(device, "connected"), 0);
+			assert_int_equal(get(device, FACTORIAL), UINT32_MAX);
+			end_server(&pair.served[0]);
+		}
+		begin_server(&pair.served[0], false);
+		poll_until(device, "reconnects", round);
+		assert_int_equal(counter(device, "connected"), 1);
+		/* It begins anew, but for where the guest has put it. */
+		assert_int_not_equal(get(device, FACTORIAL), 120);
+		assert_int_equal(vd_device_read(pair.served[0].device, VD_REGION_CONFIG,
+						(vd_region_offset){16}, &in, 4), 0);
+		assert_int_equal(in & ~15u, bar);
+		assert_int_equal(vd_device_read(pair.served[0].device, VD_REGION_CONFIG,
+						(vd_region_offset){4}, &in, 2), 0);
+		assert_int_equal(in & 7, command);
+		check_device(device, (uint8_t)round);
+	}
+	assert_int_equal(came[VD_IRQ_ERR], 3);
+	close_pair();
+}
+
 /* ---- stress ---------------------------------------------------------------------------------- */
 
 static void test_stress_shared(void **state)
@@ -532,6 +660,7 @@ int main(void)
 		cmocka_unit_test(test_only_one_client),
 		cmocka_unit_test(test_server_goes),
 		cmocka_unit_test(test_state_moves),
+		cmocka_unit_test(test_server_comes_back),
 		cmocka_unit_test(test_the_guest_chooses_its_interrupts),
 		cmocka_unit_test(test_stress_shared),
 		cmocka_unit_test(test_stress_private),
