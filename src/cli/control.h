@@ -13,7 +13,7 @@
 #include <sys/un.h>
 
 #define CONTROL_SUFFIX ".sock"
-#define CONTROL_REPLY_MAX 8192u /* holds a path */
+#define CONTROL_REPLY_MAX 65536u /* holds a path, and the state of many devices */
 
 /* $XDG_RUNTIME_DIR/viaduct, else /tmp/viaduct-UID. Created (mode 0700) if @create. 0 or -errno. */
 int control_directory(char *path, size_t room, bool create);

@@ -50,6 +50,7 @@ static struct json_object *status(struct control *c)
 			       json_object_new_double((double)stats.wall_ns / 1e9));
 	json_object_object_add(o, "instructions", json_object_new_uint64(stats.instructions));
 	balloon_add(o, c->vm, c->record->balloon);
+	stats_add_status(o, c->vm);
 	return o;
 }
 

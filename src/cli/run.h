@@ -58,6 +58,9 @@ void terminal_write(void *context, const uint8_t *bytes, size_t length);
 
 /* stats.c */
 void stats_print(struct vd_vm *vm, struct vd_balloon *balloon);
+/* stats_add_status() - of a machine that runs: what its devices' accesses cost so far */
+struct json_object;
+void stats_add_status(struct json_object *root, struct vd_vm *vm);
 int stats_write_json(struct vd_vm *vm, struct vd_balloon *balloon, enum vd_vm_exit exit,
 		     const char *path, struct vd_error *error);
 const char *exit_name(enum vd_vm_exit exit);

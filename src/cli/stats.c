@@ -129,6 +129,27 @@ static void add_counter(void *object, const char *name, uint64_t value)
 	add(object, name, value);
 }
 
+/* E7: what took the slow path, by region. */
+static void add_regions(struct json_object *o, struct vd_device *device)
+{
+	static const char *const names[VD_REGION_COUNT] = {
+		"BAR 0", "BAR 1", "BAR 2", "BAR 3", "BAR 4", "BAR 5", "ROM", "config", "VGA",
+	};
+	struct vd_device_stats stats;
+
+	o = child(o, "regions");
+	vd_device_stats(device, &stats);
+	for (unsigned i = 0; i < VD_REGION_COUNT; i++) {
+		struct json_object *region;
+
+		if (!(stats.trapped_reads[i] | stats.trapped_writes[i]))
+			continue;
+		region = child(o, names[i]);
+		add(region, "trapped_reads", stats.trapped_reads[i]);
+		add(region, "trapped_writes", stats.trapped_writes[i]);
+	}
+}
+
 static struct json_object *describe(struct vd_device *device)
 {
 	struct json_object *o = json_object_new_object();
@@ -137,6 +158,7 @@ static struct json_object *describe(struct vd_device *device)
 	json_object_object_add(o, "name", json_object_new_string(vd_device_name(device)));
 	add(o, "trapped_reads", reads);
 	add(o, "trapped_writes", writes);
+	add_regions(o, device);
 	add(o, "interrupts", interrupts);
 	vd_device_counters(device, add_counter, child(o, "counters"));
 	return o;
@@ -150,6 +172,17 @@ static void add_devices(struct vd_vm *vm, struct json_object *root)
 	json_object_object_add(root, "devices", list);
 	for (unsigned i = 0; (device = vd_vm_device(vm, i)); i++)
 		json_object_array_add(list, describe(device));
+}
+
+void stats_add_status(struct json_object *root, struct vd_vm *vm)
+{
+	struct json_object *o = child(root, "mmio");
+	struct vd_vm_stats s;
+
+	vd_vm_stats(vm, &s);
+	add(o, "direct_pages", s.direct_pages);
+	add(o, "trapped", s.harts.mmio_reads + s.harts.mmio_writes);
+	add_devices(vm, root);
 }
 
 static void add_dma(struct json_object *root, const struct vd_dma_stats *s)

@@ -105,6 +105,9 @@ static void a_balloon_is_set(void **state)
 						      NULL});
 	program_wait_for_output(&machine, "up\n");
 	EXPECT(0, "\"target\":268435456,\"actual\":536870912", "status", "one");
+	EXPECT(0, "\"mmio\":{\"direct_pages\":", "status", "one");
+	EXPECT(0, "\"devices\":[{\"name\":\"", "status", "one");
+	EXPECT(0, "\"regions\":{", "status", "one");
 	EXPECT(0, "\"target\":134217728", "balloon", "one", "128M");
 	EXPECT(0, "\"target\":134217728", "status", "one");
 	EXPECT(FAILED, "does not have so much memory", "balloon", "one", "513M");

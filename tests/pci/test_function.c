@@ -559,6 +559,106 @@ static void test_msi_capability(void **state)
 	rig_close(&rig);
 }
 
+/* ---- MSI-X anywhere ------------------------------------------------------------------------- */
+
+#define TABLE 0x100u /* of TOY_VECTORS: 80 bytes */
+#define PENDING 0x5008u
+
+static void test_bad_places_of_pending_bits_are_refused(void **state)
+{
+	struct vd_pci_function_config good, bad;
+	struct toy toy = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, true);
+	good = toy_config(&rig, &toy);
+	good.msix_offset = TABLE;
+	good.msix_pba = PENDING;
+	good.bars[0].areas[0] = (struct vd_region_area){0x1000, 0x4000};
+	bad = good;
+	bad.msix_pba = PENDING + 4;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.msix_offset = TABLE + 4;
+	refuse(&rig, &bad);
+	bad = good;
+	bad.msix_pba = TABLE + TOY_VECTORS * 16 - 8;
+	refuse(&rig, &bad);
+	bad.msix_pba = (uint32_t)toy_sizes[0];
+	refuse(&rig, &bad);
+	bad.msix_pba = (uint32_t)toy_sizes[0] - 4;
+	refuse(&rig, &bad);
+	/* Both pages are the slow path's, whatever else is in them. */
+	bad = good;
+	bad.bars[0].areas[0] = (struct vd_region_area){0, 0x1000};
+	refuse(&rig, &bad);
+	bad.bars[0].areas[0] = (struct vd_region_area){0x1000, 0x5000};
+	refuse(&rig, &bad);
+	bad.msix_pba = TABLE + TOY_VECTORS * 16; /* right behind the table */
+	toy.ops.release = NULL;
+	assert_int_equal(vd_pci_function_create(&bad, &toy.device, NULL), 0);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
+/* Table and pending bits in pages that are the device's otherwise: it has all that is beside them. */
+static void test_pending_bits_beside_registers(void **state)
+{
+	struct vd_pci_function_config config;
+	struct toy toy = {0};
+	struct rig rig;
+	uint64_t bar;
+
+	(void)state;
+	rig_open(&rig, true);
+	config = toy_config(&rig, &toy);
+	config.msix_offset = TABLE;
+	config.msix_pba = PENDING;
+	config.bars[0].areas[0] = (struct vd_region_area){0x1000, 0x4000};
+	assert_int_equal(vd_pci_function_create(&config, &toy.device, NULL), 0);
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG,
+				     TOY_MSIX_CAPABILITY + PCI_MSIX_TABLE, 4), TABLE);
+	assert_int_equal(region_read(toy.device, VD_REGION_CONFIG,
+				     TOY_MSIX_CAPABILITY + PCI_MSIX_PBA, 4), PENDING);
+	/* To whom emulates no table it is empty; the byte before it and behind it are registers. */
+	assert_int_equal(region_read(toy.device, 0, TABLE, 8), 0);
+	assert_int_equal(region_read(toy.device, 0, PENDING, 8), 0);
+	assert_int_equal(toy.reads, 0);
+	assert_int_equal(region_read(toy.device, 0, TABLE - 8, 8), toy_value(0, TABLE - 8, 8));
+	assert_int_equal(region_read(toy.device, 0, TABLE + TOY_VECTORS * 16, 8),
+			 toy_value(0, TABLE + TOY_VECTORS * 16, 8));
+	assert_int_equal(region_read(toy.device, 0, PENDING + 8, 4), toy_value(0, PENDING + 8, 4));
+	assert_int_equal(region_read(toy.device, 0, PENDING - 4, 4), toy_value(0, PENDING - 4, 4));
+	assert_int_equal(toy.reads, 4);
+	region_write(toy.device, 0, PENDING, 8, UINT64_MAX);
+	assert_int_equal(toy.writes, 0);
+	region_write(toy.device, 0, PENDING + 8, 8, 1);
+	assert_int_equal(toy.writes, 1);
+	/* In a guest: a vector that is masked is pending there, and nowhere else. */
+	assert_int_equal(vd_pci_host_plug(rig.pci, toy.device, 1, NULL), 0);
+	config_write(&rig, 1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	bar = bar_address(&rig, 1, 0);
+	assert_int_equal(slot_at(&rig, bar).kind, VD_SLOT_TRAP);
+	assert_int_equal(slot_at(&rig, bar + 0x5000).kind, VD_SLOT_TRAP);
+	assert_int_equal(slot_at(&rig, bar + 0x1000).kind, VD_SLOT_DEVICE);
+	config_write(&rig, 1, TOY_MSIX_CAPABILITY + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	guest_write(&rig, bar + TABLE + 3 * 16, 8, 0xfee01000);
+	guest_write(&rig, bar + TABLE + 3 * 16 + 8, 4, 77);
+	vd_device_lock(toy.device);
+	vd_device_raise(toy.device, VD_IRQ_MSIX, 3);
+	vd_device_unlock(toy.device);
+	assert_int_equal(rig.messages, 0);
+	assert_int_equal(guest_read(&rig, bar + PENDING, 8), 1 << 3);
+	assert_int_equal(guest_read(&rig, bar + PENDING + 8, 4), toy_value(0, PENDING + 8, 4));
+	guest_write(&rig, bar + TABLE + 3 * 16 + 12, 4, 0);
+	assert_int_equal(rig.messages, 1);
+	assert_int_equal(rig.data, 77);
+	assert_int_equal(guest_read(&rig, bar + PENDING, 8), 0);
+	vd_device_put(toy.device);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -576,6 +676,8 @@ int main(void)
 		cmocka_unit_test(test_intx_status_and_disable),
 		cmocka_unit_test(test_intx_state_moves),
 		cmocka_unit_test(test_msi_capability),
+		cmocka_unit_test(test_bad_places_of_pending_bits_are_refused),
+		cmocka_unit_test(test_pending_bits_beside_registers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
