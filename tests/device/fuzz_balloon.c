@@ -2,8 +2,7 @@
 /*
  * A virtio driver out of its mind: each input is a series of register writes, descriptors, rings,
  * doorbells and resets. The normal test runs it over a fixed pseudo-random corpus
- * (test_balloon_hostile.c); with clang it is a libFuzzer target: clang -fsanitize=fuzzer,address
- * fuzz_balloon.c virtio_rig.c ... without test_balloon_hostile.c.
+ * and over tests/fuzz/balloon.ar (test_balloon_hostile.c); `tools/fuzz balloon` searches on.
  *
  * Two slots of RAM are the machine's own: whatever the driver does, they keep their content.
  */

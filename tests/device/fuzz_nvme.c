@@ -2,8 +2,7 @@
 /*
  * An NVMe driver out of its mind: each input is a series of register writes, commands, memory
  * writes and resets. The normal test runs it over a fixed pseudo-random corpus
- * (test_nvme_hostile.c); with clang it is a libFuzzer target: clang -fsanitize=fuzzer,address
- * fuzz_nvme.c nvme_rig.c ... without test_nvme_hostile.c.
+ * and over tests/fuzz/nvme.ar (test_nvme_hostile.c); `tools/fuzz nvme` searches on.
  */
 #include "nvme_rig.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The fuzz target over a fixed corpus. */
+#include "../base/corpus.h"
 #include "balloon_rig.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -19,9 +20,16 @@ static void test_random_corpus(void **state)
 	}
 }
 
+static void test_kept_corpus(void **state)
+{
+	(void)state;
+	corpus_run("balloon", LLVMFuzzerTestOneInput);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kept_corpus),
 		cmocka_unit_test_teardown(test_random_corpus, test_seed_print),
 	};
 

@@ -3,6 +3,7 @@
  * A guest that means harm: the process survives, the controller says what is wrong, a reset makes
  * it good again.
  */
+#include "../base/corpus.h"
 #include "nvme_rig.h"
 
 #define TRAP 0x28000000ull
@@ -266,6 +267,12 @@ static void random_corpus(void **state)
 	}
 }
 
+static void kept_corpus(void **state)
+{
+	(void)state;
+	corpus_run("nvme", LLVMFuzzerTestOneInput);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -275,6 +282,7 @@ int main(void)
 		TEST(prp_list_in_a_circle), TEST(dma_over_registers_faults),
 		TEST(read_only_memory_is_not_written),
 		TEST(event_flood_is_bounded), cmocka_unit_test(random_corpus),
+		cmocka_unit_test(kept_corpus),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

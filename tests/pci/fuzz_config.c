@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A guest that does what the fuzzer's bytes say: configuration accesses, accesses to the windows,
- * interrupts. Link with -fsanitize=fuzzer to search, or with test_fuzz.c to run a fixed set.
+ * interrupts. test_fuzz.c runs a fixed set and tests/fuzz/config.ar; `tools/fuzz
+ * config` searches on.
  */
 #include "rig.h"
 

@@ -3,6 +3,7 @@
  * The fuzzer's entry over a fixed set of inputs: noise, and noise behind a start that switches
  * everything on.
  */
+#include "../base/corpus.h"
 #include "rig.h"
 
 #include "fuzz_config.h"
@@ -43,9 +44,16 @@ static void test_noise_with_everything_on(void **state)
 	run(60, true);
 }
 
+static void test_kept_corpus(void **state)
+{
+	(void)state;
+	corpus_run("config", LLVMFuzzerTestOneInput);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kept_corpus),
 		cmocka_unit_test_teardown(test_noise, test_seed_print),
 		cmocka_unit_test_teardown(test_noise_with_everything_on, test_seed_print),
 	};

@@ -4,8 +4,7 @@
  * front: type, number, and length (low byte first); it becomes a file with good checksums, so that
  * what is behind those is reached, and the file is put into a machine.
  *
- * With libFuzzer: clang -fsanitize=fuzzer,address, this file, rig.c, and the archives below
- * build/src.
+ * test_snapshot_file.c runs a fixed set and tests/fuzz/snapshot.ar; `tools/fuzz snapshot` searches.
  */
 #include "fuzz_snapshot.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Snapshot files that are cut off, changed, of another machine, or made up. */
+#include "../base/corpus.h"
 #include "snapshot_rig.h"
 
 #include <sys/mman.h>
@@ -302,6 +303,12 @@ static void made_up_sections_do_no_harm(void **state)
 	sample_close(&s);
 }
 
+static void kept_corpus_does_no_harm(void **state)
+{
+	(void)state;
+	corpus_run("snapshot", LLVMFuzzerTestOneInput);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +319,7 @@ int main(void)
 		cmocka_unit_test(one_file_has_one_writer),
 		cmocka_unit_test(a_damaged_page_is_found),
 		cmocka_unit_test(another_machine_is_refused),
+		cmocka_unit_test(kept_corpus_does_no_harm),
 		cmocka_unit_test_teardown(made_up_sections_do_no_harm, test_seed_print),
 	};
 

@@ -2,12 +2,14 @@
 /*
  * A server out of its mind: the input says how each of its replies is spoilt, which messages it sends
  * without being asked, and what the guest does meanwhile. Whatever comes, the client neither hangs
- * nor leaks, and the guest's memory outside of what the server was given stays as it is. The normal
- * test runs it over a fixed pseudo-random corpus (test_client_fuzz.c); with clang it is a libFuzzer
- * target: clang -fsanitize=fuzzer,address fuzz_client.c mock.c ...
+ * nor leaks. The server runs where the client waits for it, and time passes when there is nothing
+ * to wait for, so that an input does the same each time. The normal test runs it over a fixed
+ * pseudo-random corpus and over tests/fuzz/client.ar (test_client_fuzz.c); `tools/fuzz client`
+ * searches on. Link with --wrap=ppoll.
  */
 #include "fuzz_client.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "mock.h"
@@ -17,8 +19,12 @@ struct input {
 	size_t left;
 };
 
+/* Inputs between two counts of memory and descriptors, which wait for grace periods. */
+#define INPUTS_A_RIG 64u
+
 static struct mock_rig rig;
-static struct input theirs; /* the server's half of the input, used by its thread only */
+static struct input theirs; /* the server's half of the input */
+static uint64_t now;
 
 static uint8_t next(struct input *input)
 {
@@ -172,14 +178,53 @@ static void guest(struct input *ours)
 	vd_stream_fini(&stream);
 }
 
+static uint64_t read_clock(const struct vd_env *env)
+{
+	(void)env;
+	return now;
+}
+
+int __real_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		 const sigset_t *mask);
+int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		 const sigset_t *mask);
+
+/* The client waits. */
+int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		 const sigset_t *mask)
+{
+	static const struct timespec none;
+	int r;
+
+	mock_serve(&rig.mock);
+	r = __real_ppoll(fds, count, &none, mask);
+	if (!r)
+		now += (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
+	return r;
+}
+
+void fuzz_client_end(void)
+{
+	if (!rig.f.mem)
+		return;
+	rig_close(&rig);
+	rig.f.mem = NULL;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t half = size / 2;
 	struct input ours = {data, half};
+	static unsigned inputs;
 
 	theirs = (struct input){half ? data + half : data, size - half};
-	rig_open(&rig);
+	if (!rig.f.mem)
+		rig_open(&rig);
+	else
+		rig_renew(&rig);
 	rig.config.timeout_ms = 3;
+	rig.f.test.env.clock_ns = read_clock;
+	rig.mock.no_thread = true;
 	if (next(&ours) & 1)
 		mock_add_memory(&rig.mock, 8 * PAGE, true);
 	rig.mock.migration = next(&ours) & 1 ? VFIO_MIGRATION_STOP_COPY : 0;
@@ -190,6 +235,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!rig_start(&rig))
 		while (ours.left)
 			guest(&ours);
-	rig_close(&rig);
+	if (++inputs % INPUTS_A_RIG == 0)
+		fuzz_client_end();
 	return 0;
 }

@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A client out of its mind: each input is a series of messages, well-formed, nearly so, or not at
- * all, with descriptors and answers that nobody asked for. The normal test runs it over a fixed
- * pseudo-random corpus (test_hostile.c); with clang it is a libFuzzer target: clang
- * -fsanitize=fuzzer,address fuzz_server.c rig.c wire.c ... without test_hostile.c.
+ * all, with descriptors and answers that nobody asked for, while it cuts the memory that it gave.
+ * All is done by one thread, and what the server keeps is counted each time that it ends. The
+ * normal test runs it over a fixed pseudo-random corpus and over tests/fuzz/server.ar
+ * (test_hostile.c); `tools/fuzz server` searches on.
  */
+#include "fuzz_server.h"
+
 #include "rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/* Inputs between two sane clients, and between counts of memory, which wait for grace periods. */
+#define INPUTS_A_CHECK 16u
+#define INPUTS_A_RIG 256u
 
 static struct rig rig;
-static int memory, event;
+static int fds_to_give[4]; /* memory that stays, an eventfd, memory that is cut, a pipe */
 
 struct input {
 	const uint8_t *data;
@@ -141,14 +147,15 @@ static void send_command(struct input *input, struct wire *w)
 static void send_message(struct input *input, struct wire *w)
 {
 	unsigned char bytes[16 + 512] = {0};
-	int fds[16] = {memory, event, memory, event};
+	int fds[16];
 	uint8_t choice = next8(input), what = next8(input);
 	struct user_header header = {
 		.id = choice & 1 ? next8(input) : 0,
 		.command = what & 0x80 ? next8(input) : 1 + what % 18,
 		.flags = choice & 2 ? USER_NO_REPLY : 0,
 	};
-	unsigned fd_count = choice & 4 ? next8(input) % 8 : 0;
+	uint8_t kinds = choice & 4 ? next8(input) : 0;
+	unsigned fd_count = kinds % 8;
 	size_t length;
 
 	length = make_payload(input, header.command, bytes + 16);
@@ -159,8 +166,25 @@ static void send_message(struct input *input, struct wire *w)
 		header.size = next32(input);
 	memcpy(bytes, &header, sizeof(header));
 	for (unsigned i = 0; i < fd_count; i++)
-		fds[i] = i % 2 ? event : memory;
+		fds[i] = fds_to_give[(kinds / 8u + i * (kinds / 32u)) % 4];
 	(void)wire_raw(w->fd, bytes, 16 + length, fds, fd_count);
+}
+
+/* A header that fits, and before it whatever the input has. */
+static void send_bytes(struct input *input, struct wire *w)
+{
+	unsigned char bytes[16 + 255];
+	struct user_header header = {.command = next8(input) % USER_COMMANDS};
+	size_t length = next8(input);
+
+	if (length > input->left)
+		length = input->left;
+	header.size = (uint32_t)(sizeof(header) + length);
+	memcpy(bytes, &header, sizeof(header));
+	memcpy(bytes + sizeof(header), input->data, length);
+	input->data += length;
+	input->left -= length;
+	(void)wire_raw(w->fd, bytes, header.size, fds_to_give, header.command == USER_SET_IRQS);
 }
 
 static void run(void)
@@ -169,40 +193,58 @@ static void run(void)
 		;
 }
 
-/* Until the server hangs up, which it does when it has read all. */
-static void finish(struct wire *w)
+/* What the server has said is thrown away, for it never waits. Return: whether it is still there */
+static bool hear(struct wire *w)
 {
 	static char bytes[65536];
 	ssize_t n;
 
+	while ((n = recv(w->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+		;
+	if (w->twin >= 0)
+		while (recv(w->twin, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+			;
+	return n < 0 && errno == EAGAIN;
+}
+
+/* Until the server hangs up, which it does when it has read all. */
+static void finish(struct wire *w)
+{
 	shutdown(w->fd, SHUT_WR);
 	do {
 		run();
-		n = recv(w->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-	} while (n > 0 || (n < 0 && errno == EAGAIN));
+	} while (hear(w));
 	run();
-}
-
-/* What is remembered of translations is memory that stays: it would hide what leaks. */
-static int remember_nothing(const struct vd_env *env, const char *site)
-{
-	(void)env;
-	return strcmp(site, "iommu.iotlb") == 0 ? -ENOMEM : 0;
 }
 
 static void open_rig(void)
 {
-	rig_open(&rig, 0);
-	rig.test.env.inject = remember_nothing;
+	int pipes[2];
+
+	/* Nobody is there who could answer later. */
+	rig_open(&rig, 1);
 	rig_keep(&rig);
-	memory = rig_memory(4 * PAGE, true, 1);
-	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fds_to_give[0] = rig_memory(4 * PAGE, true, 1);
+	fds_to_give[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fds_to_give[2] = rig_memory(4 * PAGE, false, 1);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	close(pipes[1]);
+	fds_to_give[3] = pipes[0];
+}
+
+void fuzz_server_end(void)
+{
+	if (!rig.server)
+		return;
+	for (unsigned i = 0; i < 4; i++)
+		close(fds_to_give[i]);
+	rig_close(&rig);
+	rig.server = NULL;
 }
 
 static void check_still_works(void)
 {
 	struct user_version version = {0, 1};
-	struct vd_dma_stats stats;
 	struct wire w;
 
 	wire_open(&w, rig.path);
@@ -215,62 +257,94 @@ static void check_still_works(void)
 	assert_int_equal(w.header.flags, USER_TYPE_REPLY);
 	wire_close(&w);
 	run();
+}
+
+static void check_nothing_left(void)
+{
+	struct vd_dma_stats stats;
+
 	vd_dma_stats(rig.space, &stats);
 	assert_int_equal(stats.maps, 0);
 	assert_int_equal(stats.pinned_bytes, 0);
 	assert_int_equal(rig_stats(&rig).clients, 0);
 }
 
+/* Version, second socket, and memory that is mapped, reached by messages, or not there. */
+static void begin(struct wire *w, uint8_t how)
+{
+	struct user_dma_map map = {sizeof(map), 3, 0, 0, 4 * PAGE};
+	struct {
+		struct user_version version;
+		char json[80];
+	} hello = {{0, 1}, "{\"capabilities\":{\"max_msg_fds\":8,\"twin_socket\":"
+			   "{\"supported\":true}}}"};
+
+	if (how < 0xf0)
+		assert_int_equal(wire_send(w, USER_VERSION, 0, &hello,
+					   how & 8 ? sizeof(hello.version) + strlen(hello.json) + 1
+						   : sizeof(hello.version), NULL, 0), 0);
+	if (how < 0xf0 && how & 8) {
+		run();
+		assert_int_equal(wire_receive(w, w->fd), 0);
+		assert_int_equal(w->fd_count, 1);
+		w->twin = w->fds[0];
+		w->fd_count = 0;
+	}
+	if (how % 4)
+		assert_int_equal(wire_send(w, USER_DMA_MAP, 0, &map, sizeof(map),
+					   &fds_to_give[how & 4 ? 2 : 0], how % 4 == 1), 0);
+	w->id = 0;
+	/* A server that waits for us to read takes nothing: we do not wait for that. */
+	assert_int_equal(fcntl(w->fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+static void step(struct input *input, struct wire *w)
+{
+	uint8_t choice = next8(input);
+	size_t length = input->left < choice ? input->left : choice % 16u;
+
+	if (choice < 0x80)
+		send_message(input, w);
+	else if (choice < 0xd0)
+		send_command(input, w);
+	else if (choice < 0xe0)
+		send_bytes(input, w);
+	else if (choice < 0xe8)
+		(void)!ftruncate(fds_to_give[2], (off_t)(choice % 8u * PAGE));
+	else if (choice < 0xf0)
+		run();
+	else if (choice < 0xf8)
+		(void)hear(w);
+	else
+		(void)wire_raw(w->fd, input->data, length, NULL, 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
-	struct user_dma_map map = {sizeof(map), 3, 0, 0, 4 * PAGE};
-	struct user_version version = {0, 1};
-	uint8_t first;
-	static int descriptors;
 	static unsigned inputs;
-	static long blocks;
 	struct wire w;
 
 	if (!rig.server) {
 		open_rig();
 		check_still_works();
-		descriptors = count_descriptors();
 	}
+	assert_int_equal(ftruncate(fds_to_give[2], 4 * PAGE), 0);
 	wire_open(&w, rig.path);
-	first = next8(&input);
-	if (first < 0xf0)
-		assert_int_equal(wire_send(&w, USER_VERSION, 0, &version, sizeof(version), NULL, 0),
-				 0);
-	/* Memory that is reached by messages, or is not. */
-	if (first % 4)
-		assert_int_equal(wire_send(&w, USER_DMA_MAP, 0, &map, sizeof(map), &memory,
-					   first % 4 == 1), 0);
-	w.id = 0;
-	while (input.left > 0) {
-		uint8_t choice = next8(&input);
-
-		if (choice < 0xa0)
-			send_message(&input, &w);
-		else if (choice < 0xfe)
-			send_command(&input, &w);
-		else if (choice == 0xfe)
-			(void)wire_raw(w.fd, input.data, choice % 4 + 1u < input.left
-				       ? choice % 4 + 1u : input.left, NULL, 0);
+	begin(&w, next8(&input));
+	for (unsigned steps = 1; input.left > 0; steps++) {
+		step(&input, &w);
+		/* Else nobody takes what is sent. */
+		if (steps % 32 == 0)
+			run();
 	}
 	finish(&w);
 	wire_close(&w);
 	run();
-	check_still_works();
-	/* Waits for grace periods: not each time. */
-	if (++inputs % 32 == 0) {
-		vd_env_hosted_drain();
-		vd_env_hosted_drain();
-		assert_int_equal(count_descriptors(), descriptors);
-		/* What is made at first use, such as an IOTLB, stays. */
-		if (!blocks)
-			blocks = atomic_load(&rig.test.blocks);
-		assert_int_equal(atomic_load(&rig.test.blocks), blocks);
-	}
+	check_nothing_left();
+	if (++inputs % INPUTS_A_CHECK == 0)
+		check_still_works();
+	if (inputs % INPUTS_A_RIG == 0)
+		fuzz_server_end();
 	return 0;
 }

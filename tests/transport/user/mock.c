@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <linux/pci_regs.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "descriptors.h"
@@ -114,7 +116,7 @@ static int dma(struct mock *mock, bool write, uint64_t address, uint32_t *value)
 	if (write)
 		add(&command, value, 4);
 	send_reply(fd, &command);
-	while (receive(fd, answer)) {
+	while (!mock->no_thread && receive(fd, answer)) {
 		if ((answer->header.flags & USER_TYPE_MASK) == USER_TYPE_COMMAND && mock->nests) {
 			serve(mock, answer);
 			continue;
@@ -441,6 +443,23 @@ static void *run(void *context)
 	return NULL;
 }
 
+void mock_serve(struct mock *mock)
+{
+	struct pollfd fds[2] = {{.fd = mock->fd, .events = POLLIN},
+				{.fd = mock->twin_fd, .events = POLLIN}};
+	struct request *request = calloc(1, sizeof(*request));
+
+	while (poll(fds, 2, 0) > 0) {
+		if (!receive(fds[0].revents ? fds[0].fd : fds[1].fd, request)) {
+			shutdown(mock->fd, SHUT_RDWR);
+			break;
+		}
+		if ((request->header.flags & USER_TYPE_MASK) == USER_TYPE_COMMAND)
+			serve(mock, request);
+	}
+	free(request);
+}
+
 /* ---- from beginning to end ------------------------------------------------------------------ */
 
 static void put16(uint8_t *at, unsigned value)
@@ -496,6 +515,13 @@ void mock_add_memory(struct mock *mock, uint64_t size, bool sealed)
 
 void mock_start(struct mock *mock)
 {
+	struct timeval limit = {.tv_usec = 1000};
+
+	if (mock->no_thread) {
+		setsockopt(mock->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		setsockopt(mock->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+		return;
+	}
 	assert_int_equal(pthread_create(&mock->thread, NULL, run, mock), 0);
 }
 
@@ -504,7 +530,8 @@ void mock_stop(struct mock *mock)
 	shutdown(mock->fd, SHUT_RDWR);
 	if (mock->twin_fd >= 0)
 		shutdown(mock->twin_fd, SHUT_RDWR);
-	pthread_join(mock->thread, NULL);
+	if (!mock->no_thread)
+		pthread_join(mock->thread, NULL);
 	close(mock->fd);
 	if (mock->twin_fd >= 0)
 		close(mock->twin_fd);
@@ -555,6 +582,16 @@ static void note_log(const struct vd_env *env, enum vd_log_level level, const ch
 		atomic_fetch_add(&current->logged, 1);
 }
 
+static void begin(struct mock_rig *rig)
+{
+	rig->slot = add_ram(&rig->f, MOCK_RAM, 0, 64 * PAGE);
+	mock_init(&rig->mock);
+	rig->config = (struct vd_user_client_config){
+		.env = rig->f.env, .host = rig->f.host, .fd = rig->mock.client_fd,
+		.mem = rig->f.mem, .space = rig->space, .info = &rig->info, .timeout_ms = 2000,
+	};
+}
+
 void rig_open(struct mock_rig *rig)
 {
 	struct vd_dma_config dma;
@@ -566,12 +603,16 @@ void rig_open(struct mock_rig *rig)
 	dma = (struct vd_dma_config){.env = rig->f.env, .host = rig->f.host};
 	assert_int_equal(vd_dma_space_create(&dma, &rig->space, NULL), 0);
 	assert_int_equal(vd_dma_follow(rig->space, rig->f.mem, NULL), 0);
-	rig->slot = add_ram(&rig->f, MOCK_RAM, 0, 64 * PAGE);
-	mock_init(&rig->mock);
-	rig->config = (struct vd_user_client_config){
-		.env = rig->f.env, .host = rig->f.host, .fd = rig->mock.client_fd,
-		.mem = rig->f.mem, .space = rig->space, .info = &rig->info, .timeout_ms = 2000,
-	};
+	begin(rig);
+}
+
+void rig_renew(struct mock_rig *rig)
+{
+	vd_device_put(rig->device);
+	mock_stop(&rig->mock);
+	assert_int_equal(vd_mem_remove_slot(rig->f.mem, rig->slot), 0);
+	rig->device = NULL;
+	begin(rig);
 }
 
 int rig_start(struct mock_rig *rig)

@@ -60,6 +60,7 @@ struct mock {
 	unsigned irqs[VD_IRQ_COUNT];
 	uint64_t migration;
 	bool twin;
+	bool no_thread; /* mock_serve() does its work; DMA's answers go unread */
 	/* Called with each reply that is ready, in the server's thread. */
 	void (*lie)(struct mock *mock, const struct user_header *asked, struct mock_reply *reply);
 	void *context;
@@ -85,6 +86,8 @@ void mock_init(struct mock *mock);
 /* BAR 2: @size bytes of memory in a file, which cannot be cut if it is @sealed. */
 void mock_add_memory(struct mock *mock, uint64_t size, bool sealed);
 void mock_start(struct mock *mock);
+/* Without a thread: all that is there. */
+void mock_serve(struct mock *mock);
 /* Ends it, and closes all. The client's end is the client's. */
 void mock_stop(struct mock *mock);
 /* Between requests of the client: fires a vector. */
@@ -108,6 +111,8 @@ struct mock_rig {
 };
 
 void rig_open(struct mock_rig *rig);
+/* rig_renew() - another server and another slot of RAM, as rig_open() left them */
+void rig_renew(struct mock_rig *rig);
 /* Return: of vd_user_client_create(). */
 int rig_start(struct mock_rig *rig);
 void rig_close(struct mock_rig *rig);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The fuzzer's entry over a fixed set of inputs: noise, of which little or much is a lie. */
-#include "../../base/test_env.h"
+#include "../../base/corpus.h"
 
 #include "fuzz_client.h"
 
@@ -19,6 +19,7 @@ static void run(unsigned inputs, unsigned honest)
 		}
 		LLVMFuzzerTestOneInput(data, size);
 	}
+	fuzz_client_end();
 }
 
 static void test_noise(void **state)
@@ -37,10 +38,18 @@ static void test_rare_lies(void **state)
 	run(25, 15);
 }
 
+static void test_kept_corpus(void **state)
+{
+	(void)state;
+	corpus_run("client", LLVMFuzzerTestOneInput);
+	fuzz_client_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_noise, test_seed_print),
+		cmocka_unit_test(test_kept_corpus),
 		cmocka_unit_test_teardown(test_rare_lies, test_seed_print),
 	};
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The fuzz target's inputs that every check runs. */
-#include "../../base/test_env.h"
+#include "../../base/corpus.h"
 
 #include <stdlib.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz_server.h"
 
 static void random_corpus(void **state)
 {
@@ -20,6 +20,7 @@ static void random_corpus(void **state)
 			input[i] = (uint8_t)test_random(&random);
 		LLVMFuzzerTestOneInput(input, size);
 	}
+	fuzz_server_end();
 }
 
 static void nothing_at_all(void **state)
@@ -27,12 +28,22 @@ static void nothing_at_all(void **state)
 	(void)state;
 	LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
 	LLVMFuzzerTestOneInput((const uint8_t *)"\xff", 1);
+	fuzz_server_end();
+}
+
+/* All that searches have found to reach something. */
+static void kept_corpus(void **state)
+{
+	(void)state;
+	corpus_run("server", LLVMFuzzerTestOneInput);
+	fuzz_server_end();
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_at_all),
+		cmocka_unit_test(kept_corpus),
 		cmocka_unit_test_teardown(random_corpus, test_seed_print),
 	};
 

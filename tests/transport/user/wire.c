@@ -20,8 +20,6 @@ void wire_open(struct wire *w, const char *path)
 	struct timeval limit = {.tv_sec = 20}; /* a server that says nothing fails the test */
 
 	*w = (struct wire){.twin = -1};
-	w->payload = malloc(WIRE_ROOM);
-	assert_non_null(w->payload);
 	w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(w->fd >= 0);
 	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
@@ -152,6 +150,12 @@ int wire_receive(struct wire *w, int fd)
 	assert_true(w->header.size >= sizeof(w->header));
 	w->length = w->header.size - sizeof(w->header);
 	assert_true(w->length <= WIRE_ROOM);
+	if (w->length > w->room) {
+		free(w->payload);
+		w->room = w->length;
+		w->payload = malloc(w->room);
+		assert_non_null(w->payload);
+	}
 	return receive_bytes(w, fd, w->payload, w->length);
 }
 

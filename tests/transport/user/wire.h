@@ -15,8 +15,8 @@ struct wire {
 	int fd, twin; /* -1: none */
 	uint16_t id;
 	struct user_header header; /* of the last message that came */
-	unsigned char *payload;	   /* WIRE_ROOM bytes */
-	size_t length;
+	unsigned char *payload;
+	size_t length, room;
 	int fds[WIRE_FDS];
 	unsigned fd_count;
 };
