@@ -106,7 +106,7 @@ static int my_create(const struct vd_device_plugin_config *config, struct vd_dev
 	my->env = config->env;
 	rc = vd_pci_function_create(&(struct vd_pci_function_config){
 		.env = config->env, .host = config->host, .space = config->space,
-		.name = "my-device",
+		.name = "my-device", .pad = config->pad, .group = config->group,
 		.identity = {.vendor = 0x1234, .device = 0xabcd, .class_code = 0xff0000},
 		.bars = {
 			[0] = {.size = REGISTERS_SIZE},

@@ -44,7 +44,7 @@ struct vd_device_plugin_abi {
 	uint16_t sizes[5];
 };
 #define VD_DEVICE_PLUGIN_MAGIC UINT32_C(0x50445644) /* "DVDP" */
-#define VD_DEVICE_PLUGIN_VERSION 1u
+#define VD_DEVICE_PLUGIN_VERSION 2u
 #define VD_DEVICE_PLUGIN_ABI                                                                       \
 	{ VD_DEVICE_PLUGIN_MAGIC, VD_DEVICE_PLUGIN_VERSION,                                        \
 	  { (uint16_t)sizeof(struct vd_pci_function_config),                                       \
@@ -54,6 +54,7 @@ struct vd_device_plugin_abi {
 /**
  * struct vd_device_plugin_config - where a device shall be
  * @env, @host, @space: for struct vd_pci_function_config
+ * @pad, @group: likewise, as its user wants BARs smaller than a page placed: hand them on
  * @values: of its properties, in their order; NULL for one that was not given. They go when
  *	@create returns
  */
@@ -61,6 +62,8 @@ struct vd_device_plugin_config {
 	const struct vd_env *env;
 	struct vd_host *host;
 	struct vd_dma_space *space;
+	bool pad;
+	struct vd_group *group;
 	const char *const *values;
 };
 

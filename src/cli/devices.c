@@ -277,6 +277,7 @@ static int create_plugin(const struct spec *spec, const struct device_place *pla
 	const char *values[VD_DEVICE_PLUGIN_PROPERTIES_MAX] = {NULL};
 	struct vd_device_plugin_config config = {
 		.env = place->env, .host = place->host, .space = place->space, .values = values,
+		.pad = place->pad, .group = place->small,
 	};
 	const struct vd_device_plugin *plugin;
 	const char *const *keys = none;

@@ -13,6 +13,8 @@
  * @balloon: its one balloon, *NULL if it has none yet; NULL: there can be none
  * @group: where its devices of other processes find pages that they share, *NULL if there is none
  *	yet; whoever gives it puts it
+ * @pad, @small: how BARs smaller than a page are placed: padded to one, or in the group @small;
+ *	NULL: in a group of the device's own
  */
 struct device_place {
 	const struct vd_env *env;
@@ -22,6 +24,8 @@ struct device_place {
 	uint64_t memory;
 	struct vd_balloon **balloon;
 	struct vd_group **group;
+	bool pad;
+	struct vd_group *small;
 };
 
 /**

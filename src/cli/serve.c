@@ -26,6 +26,7 @@ struct served {
 	struct vd_dma_space *space;
 	struct vd_device *device;
 	struct vd_user_export *export;
+	struct vd_group *group; /* shared with others of the name */
 };
 
 struct serving {
@@ -47,6 +48,7 @@ static int make_device(struct served *served, struct vd_dma_space *space, struct
 {
 	const struct device_place place = {
 		.env = served->env, .host = served->host, .space = space,
+		.pad = served->options->pad, .small = served->group,
 	};
 
 	return device_create(served->options->device, &place, device, error);
@@ -77,10 +79,30 @@ static int open_device(struct served *served, struct vd_error *error)
 	return 0;
 }
 
+/* The group of that name, which the first of its devices makes. */
+static int open_group(struct serving *serving, struct served *served, struct vd_error *error)
+{
+	const char *name = served->options->group;
+
+	if (!name)
+		return 0;
+	for (unsigned i = 0; i < serving->count; i++) {
+		struct served *other = &serving->served[i];
+
+		if (!other->group || strcmp(other->options->group, name))
+			continue;
+		served->group = vd_group_get(other->group);
+		return 0;
+	}
+	return vd_group_create(served->env, served->host, name, &served->group, error);
+}
+
 static int open_export(struct serving *serving, struct served *served, struct vd_error *error)
 {
-	int rc = open_device(served, error);
+	int rc = open_group(serving, served, error);
 
+	if (!rc)
+		rc = open_device(served, error);
 	if (rc)
 		return rc;
 	return vd_user_server_add(serving->server, &(struct vd_user_export_config){
@@ -98,6 +120,7 @@ static void close_export(struct served *served)
 		vd_user_server_remove(served->export);
 	vd_device_put(served->device);
 	vd_dma_space_destroy(served->space);
+	vd_group_put(served->group);
 }
 
 static int open_exports(struct serving *serving, struct vd_error *error)

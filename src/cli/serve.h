@@ -11,10 +11,12 @@
 /**
  * struct serve_export_options - a device and where it is served
  * @per_client: each client gets one of its own
+ * @pad: BARs smaller than a page get one each
+ * @group: devices of one name share such pages; NULL: a group of its own
  */
 struct serve_export_options {
-	const char *device, *socket;
-	bool per_client;
+	const char *device, *socket, *group;
+	bool per_client, pad;
 };
 
 struct serve_options {

@@ -6,8 +6,8 @@
 #include "cli/run.h"
 #include "cli/serve.h"
 
-static const char *const known[] = {"--socket", "--per-client", "--threads", "--stats-json",
-				    "--help", NULL};
+static const char *const known[] = {"--socket", "--per-client", "--pad", "--group", "--threads",
+				    "--stats-json", "--help", NULL};
 
 void serve_options_help(void)
 {
@@ -24,7 +24,11 @@ void serve_options_help(void)
 	     "After the device that they belong to:\n\n"
 	     "  --socket PATH        where it is served; what a dead server left is replaced\n"
 	     "  --per-client         a new device for each client; else one device, kept while\n"
-	     "                       clients come and go, one at a time\n\n"
+	     "                       clients come and go, one at a time\n"
+	     "  --pad                BARs smaller than a page have a page each: any client can\n"
+	     "                       map them\n"
+	     "  --group NAME         devices whose small BARs lie side by side in shared pages:\n"
+	     "                       one client that has the group can map them\n\n"
 	     "For all:\n\n"
 	     "  --threads N          that serve (default: one for each device, eight for one\n"
 	     "                       with --per-client, and one more)\n"
@@ -84,6 +88,10 @@ static int take(struct serve_options *options, const char *name, const char *val
 				    "nvme,image=FILE", name);
 	else if (!strcmp(name, "--socket"))
 		return take_socket(export, value, error);
+	else if (!strcmp(name, "--group"))
+		export->group = value;
+	else if (!strcmp(name, "--pad"))
+		export->pad = true;
 	else
 		export->per_client = true;
 	return 0;
@@ -111,7 +119,8 @@ static int parse_option(int argc, char **argv, int *i, struct serve_options *opt
 		k++;
 	if (!known[k])
 		return unknown(word, name, error);
-	wants_value = strcmp(name, "--per-client") && strcmp(name, "--help");
+	wants_value = strcmp(name, "--per-client") && strcmp(name, "--pad") &&
+		      strcmp(name, "--help");
 	if (wants_value) {
 		value = equals ? equals + 1 : ++*i < argc ? argv[*i] : NULL;
 		if (!value)
@@ -133,6 +142,9 @@ static int check(const struct serve_options *options, struct vd_error *error)
 		if (!export->socket)
 			return vd_error_set(error, -EINVAL, "%s: no socket given; write --socket "
 					    "PATH after it", export->device);
+		if (export->pad && export->group)
+			return vd_error_set(error, -EINVAL, "%s: --pad gives each BAR a page, "
+					    "--group shares pages: one of them", export->device);
 		for (unsigned k = 0; k < i; k++)
 			if (!strcmp(export->socket, options->exports[k].socket))
 				return vd_error_set(error, -EINVAL, "%s and %s are at the same "

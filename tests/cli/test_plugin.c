@@ -69,7 +69,7 @@ static void what_is_no_device_is_refused(void **state)
 	static const char *const reasons[BAD_DEVICES] = {
 		[NO_SYMBOL] = "does not define vd_device_plugin",
 		[NO_ABI] = "does not begin with .abi = VD_DEVICE_PLUGIN_ABI",
-		[OTHER_VERSION] = "was built for version 2 of the device interface",
+		[OTHER_VERSION] = "was built for version 3 of the device interface",
 		[OTHER_SIZES] = "headers of another Viaduct",
 		[NO_CREATE] = "needs .name and .create",
 		[UNDEFINED] = "undefined symbol: vd_from_the_future",

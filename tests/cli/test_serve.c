@@ -2,7 +2,7 @@
 /*
  * `viaduct serve`: its words, its sockets, its end; what goes over the sockets is tests/transport's.
  *
- * usage: test_serve VIADUCT MY-DEVICE
+ * usage: test_serve VIADUCT MY-DEVICE SMALL-DEVICE
  */
 #include "program.h"
 
@@ -22,7 +22,7 @@
 
 enum { FAILED = 1, USAGE = 2 };
 
-static const char *my_device;
+static const char *my_device, *small_device;
 static char directory[] = "/tmp/vd-serve-XXXXXX";
 static char paths[8][64]; /* in the directory */
 #define SOCKET paths[0]
@@ -241,6 +241,33 @@ static void who_never_answers_holds_up_himself_alone(void **state)
 	end(&program, SIGTERM);
 }
 
+/* E2, E3: padded for everybody; else by the slow path, or for who shares pages. */
+static void small_bars(void **state)
+{
+	static struct program serve;
+
+	(void)state;
+	START(&serve, small_device, "--socket", SOCKET, "--pad");
+	EXPECT(0, "BAR 0: 256 bytes, direct", "ls", SOCKET);
+	EXPECT(0, "BAR 2: 256 bytes, direct", "ls", SOCKET);
+	end(&serve, SIGTERM);
+	START(&serve, small_device, "--socket", SOCKET);
+	EXPECT(0, "BAR 0: 256 bytes, trapped: shares its page with BAR 2, and the platform lets no "
+	       "group share one", "ls", SOCKET);
+	EXPECT(0, "BAR 2: 256 bytes, direct", "ls", "--shared-pages", SOCKET);
+	EXPECT(0, "at 0x100 of a page that BARs of its group share", "ls", SOCKET);
+	EXPECT(0, "\"page_offset\":256", "ls", "--json", SOCKET);
+	end(&serve, SIGTERM);
+	START(&serve, small_device, "--socket", SOCKET, "--group", "a", small_device, "--socket",
+	      OTHER, "--group", "a");
+	EXPECT(0, "at 0x100 of a page that BARs of its group share", "ls", SOCKET);
+	EXPECT(0, "at 0x300 of a page that BARs of its group share", "ls", OTHER);
+	end(&serve, SIGTERM);
+	EXPECT(USAGE, "one of them", "serve", small_device, "--socket", SOCKET, "--pad", "--group",
+	       "a");
+	EXPECT(USAGE, "--pad takes no value", "serve", small_device, "--pad=1");
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,15 +277,17 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_socket_in_use_is_left_alone),
 		cmocka_unit_test(a_dead_servers_socket_is_replaced),
 		cmocka_unit_test(counters_are_written),
+		cmocka_unit_test(small_bars),
 		cmocka_unit_test(who_never_answers_holds_up_himself_alone),
 	};
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s VIADUCT MY-DEVICE\n", argv[0]);
+	if (argc != 4) {
+		fprintf(stderr, "usage: %s VIADUCT MY-DEVICE SMALL-DEVICE\n", argv[0]);
 		return 2;
 	}
 	program_set_path(argv[1]);
 	/* With a slash: without one it would be a name. */
 	my_device = realpath(argv[2], NULL);
+	small_device = realpath(argv[3], NULL);
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
