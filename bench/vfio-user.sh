@@ -54,6 +54,7 @@ drive() {
 	pid=
 	keep read "$who" '(c) region read 4B'
 	keep dma "$who" '(e) 4K DMA_READ'
+	keep dma-p50 "$who" '(e) 4K DMA_READ' p50
 	keep irq "$who" '(d) IRQ'
 	for n in 1 16 64 256; do
 		keep map-$n "$who" "(a) DMA_MAP   nofd N=$n "
@@ -63,16 +64,20 @@ drive() {
 	done
 }
 
-# keep CASE WHO START: the p10 of the driver's line that starts so.
+# keep CASE WHO START [WHICH]: the p10, or another one, of the driver's line that starts so.
 keep() {
-	awk -v start="$3" 'index($0, start) == 1 { sub(/.* p10 */, ""); print $1 }' "$work/out" \
-		>>"$work/$1.$2"
+	awk -v start="$3" -v which="${4-p10}" 'index($0, start) == 1 {
+		sub(".* " which " *", "")
+		print $1
+	}' "$work/out" >>"$work/$1.$2"
 }
 
 measure_floor() {
 	timeout 60 "$floor" "$cpu" "$cpu" 10000 >"$work/out"
 	keep read floor 'floor: 32B -> 36B'
 	keep dma floor 'floor: 32B -> 4128B'
+	# A driver that times ten messages at once has no such p10 as the floor, which times each.
+	keep dma-p50 floor 'floor: 32B -> 4128B' p50
 	"$work/eventfd" "$cpu" 1000 | sort -n | sed -n 100p >>"$work/irq.floor"
 	for n in 1 16 64 256; do
 		for what in map map-fd unmap unmap-fd; do
@@ -106,8 +111,8 @@ run_wire() {
 		[ -z "$peer_server" ] || drive peer "$peer_server" "$work/socket"
 		round=$((round + 1))
 	done
-	for case in read irq dma map-1 map-16 map-64 map-256 map-fd-1 map-fd-16 map-fd-64 map-fd-256 \
-		unmap-1 unmap-256 unmap-fd-1 unmap-fd-256; do
+	for case in read irq dma dma-p50 map-1 map-16 map-64 map-256 map-fd-1 map-fd-16 map-fd-64 \
+		map-fd-256 unmap-1 unmap-256 unmap-fd-1 unmap-fd-256; do
 		result vfio-user $case "$work/$case.viaduct" floor "$work/$case.floor" "$(extra $case)"
 	done
 }
