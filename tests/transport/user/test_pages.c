@@ -390,6 +390,110 @@ static void our_client_at_several_sockets(void **state)
 	close_family(&f);
 }
 
+/* ---- in a guest ----------------------------------------------------------------------------- */
+
+#define ECAM UINT64_C(0x30000000)
+#define WINDOW UINT64_C(0x40000000)
+
+static void no_message(void *context, uint64_t address, uint32_t data)
+{
+	(void)context;
+	(void)address;
+	(void)data;
+}
+
+static uint64_t config_address(unsigned slot, unsigned at)
+{
+	return ECAM + slot * 0x8000u + at;
+}
+
+static uint64_t bar_address(struct vd_mem *mem, unsigned slot, unsigned bar)
+{
+	uint64_t value = 0;
+
+	assert_int_equal(vd_mem_mmio_read(mem, (vd_gpa){config_address(slot, 0x10 + 4 * bar)}, 4,
+					  &value), 0);
+	return value & ~UINT64_C(15);
+}
+
+static struct vd_slot_config slot_at(struct family *f, struct vd_mem *mem, uint64_t gpa)
+{
+	struct vd_slot_config config = {0};
+	const struct vd_slot *slot;
+
+	f->rig.test.env.read_enter(&f->rig.test.env);
+	slot = vd_mem_find(mem, (vd_gpa){gpa}, NULL);
+	if (slot)
+		config = slot->config;
+	f->rig.test.env.read_leave(&f->rig.test.env);
+	return config;
+}
+
+/* Two devices of two sockets, plugged in: their page is mapped once, when all that is in it answers. */
+static void a_guest_has_the_page(void **state)
+{
+	struct vd_user_client_info info = {0};
+	struct vd_device *device[DEVICES];
+	static struct family f;
+	struct vd_mem_config mem_config = {.env = &f.rig.test.env};
+	struct vd_pci_host_config config = {
+		.env = &f.rig.test.env, .ecam = {ECAM}, .buses = 1, .low = {WINDOW},
+		.low_size = 1u << 28, .high = {UINT64_C(1) << 40}, .high_size = UINT64_C(1) << 36,
+		.direct = true, .share_pages = true, .msi = no_message,
+	};
+	struct vd_pci_host *bridge;
+	struct vd_slot_config slot;
+	struct vd_group *group;
+	struct vd_host *host;
+	struct vd_mem *mem;
+
+	(void)state;
+	open_family(&f, false);
+	fill(&f);
+	host = client_host(&f);
+	mem_config.host = host;
+	assert_int_equal(vd_mem_create(&mem_config, &mem, NULL), 0);
+	config.mem = mem;
+	assert_int_equal(vd_pci_host_create(&config, &bridge, NULL), 0);
+	assert_int_equal(vd_group_create(&f.rig.test.env, host, "guest", &group, NULL), 0);
+	for (unsigned i = 0; i < DEVICES; i++) {
+		client(&f, host, group, i, true, &device[i], &info);
+		assert_int_equal(vd_pci_host_plug(bridge, device[i], i, NULL), 0);
+		vd_device_put(device[i]);
+	}
+	for (unsigned i = 0; i < DEVICES; i++) {
+		assert_int_equal(vd_pci_host_direct_pages(bridge), 0);
+		assert_int_equal(vd_mem_mmio_write(mem, (vd_gpa){config_address(i, 4)}, 2, 2), 0);
+	}
+	slot = slot_at(&f, mem, bar_address(mem, 0, 0));
+	assert_int_equal(slot.kind, VD_SLOT_DEVICE);
+	assert_int_equal(slot.size, PAGE);
+	assert_int_equal(vd_pci_host_direct_pages(bridge), 1);
+	for (unsigned i = 0; i < DEVICES; i++)
+		for (unsigned bar = 0; bar <= 2; bar += 2) {
+			uint64_t at = bar_address(mem, i, bar);
+			struct vd_mem_page page;
+			char *start;
+
+			/* At the very place in the page, with its very bytes. */
+			assert_int_equal(at - slot.base.value, (2 * i + bar / 2) * SMALL);
+			assert_int_equal(vd_mem_gpa_to_pfn(mem, (vd_gpa){at}, VD_READ | VD_WRITE,
+							   &page), 0);
+			start = vd_host_pointer(vd_host_window_base(host), page.host.pfn, 12);
+			assert_int_equal(*(uint32_t *)(void *)(start + at % PAGE),
+					 0x1000 * (i + 1) + bar);
+		}
+	/* One is switched off: nothing of the page may answer for it. */
+	assert_int_equal(vd_mem_mmio_write(mem, (vd_gpa){config_address(0, 4)}, 2, 0), 0);
+	assert_int_equal(vd_pci_host_direct_pages(bridge), 0);
+	assert_int_equal(slot_at(&f, mem, bar_address(mem, 1, 0)).kind, VD_SLOT_TRAP);
+	vd_pci_host_destroy(bridge);
+	vd_group_put(group);
+	vd_mem_destroy(mem);
+	vd_host_destroy(host);
+	close_family(&f);
+}
+
 static void our_client_that_does_not_ask(void **state)
 {
 	struct vd_host_object *object;
@@ -429,6 +533,7 @@ int main(void)
 		cmocka_unit_test(our_client_at_several_sockets),
 		cmocka_unit_test(padded_ones_are_pages),
 		cmocka_unit_test(our_client_uses_it),
+		cmocka_unit_test(a_guest_has_the_page),
 		cmocka_unit_test(our_client_that_does_not_ask),
 	};
 
