@@ -550,18 +550,48 @@ static void end_server(struct served *s)
 	s->added = NULL;
 }
 
-/* Another one at the same socket: @display instead of edu. */
-static void begin_server(struct served *s, bool display)
+static int no_read(void *context, unsigned region, uint64_t offset, void *data, size_t length)
+{
+	(void)context;
+	(void)region;
+	(void)offset;
+	memset(data, 0, length);
+	return 0;
+}
+
+static int no_write(void *context, unsigned region, uint64_t offset, const void *data,
+		    size_t length)
+{
+	(void)context;
+	(void)region;
+	(void)offset;
+	(void)data;
+	(void)length;
+	return 0;
+}
+
+/* Interrupts as edu has them, and a BAR twice as large. */
+static int create_other(struct served *s)
+{
+	static const struct vd_device_ops ops = {.read = no_read, .write = no_write};
+
+	return vd_pci_function_create(&(struct vd_pci_function_config){
+		.env = pair.f.env, .host = pair.server_host, .space = s->space, .name = "other",
+		.identity = {.vendor = 0x1234, .device = 0x11e8, .class_code = 0xff0000},
+		.bars = {[0] = {.size = 2 << 20}}, .intx = true, .msi_vectors = 1, .ops = &ops,
+	}, &s->device, NULL);
+}
+
+/* Another one at the same socket: edu, or an @other device. */
+static void begin_server(struct served *s, bool other)
 {
 	struct vd_dma_config dma = {.env = pair.f.env, .host = pair.server_host};
 	struct vd_edu_config edu = {.env = pair.f.env, .host = pair.server_host};
-	struct vd_display_config screen = {.env = pair.f.env, .host = pair.server_host};
 	struct vd_user_export_config export = {.path = s->path, .fd = -1};
 
 	assert_int_equal(vd_dma_space_create(&dma, &s->space, NULL), 0);
 	edu.space = export.space = s->space;
-	assert_int_equal(display ? vd_display_create(&screen, &s->device, NULL)
-				 : vd_edu_create(&edu, &s->device, NULL), 0);
+	assert_int_equal(other ? create_other(s) : vd_edu_create(&edu, &s->device, NULL), 0);
 	export.device = s->device;
 	assert_int_equal(vd_user_server_add(pair.server, &export, &s->added, NULL), 0);
 }
