@@ -54,6 +54,10 @@ static void assert_flat(struct rig *rig, const struct held *before)
 {
 	struct held now = held_now(rig);
 
+	if (getenv("VIADUCT_NIGHTLY"))
+		print_message("%d descriptors (%d at first), %ld blocks (%ld), %ld pages (%ld)\n",
+			      now.descriptors, before->descriptors, now.blocks, before->blocks,
+			      now.pages, before->pages);
 	assert_int_equal(now.descriptors, before->descriptors);
 	assert_int_equal(now.blocks, before->blocks);
 	/* Sanitizers keep what was freed for a while. */
