@@ -303,6 +303,30 @@ static bool flush(struct connection *c)
 	return !r;
 }
 
+/* What was sent to the twin, did not fit, and is not waited for: else nobody sends the rest. */
+static void flush_twin(struct connection *c)
+{
+	struct vd_user_server *server = c->served->server;
+	bool full = false;
+
+	if (!c->has_twin)
+		return;
+	turn_lock(c->served);
+	if (!c->gone) {
+		int r = user_flush(&c->twin);
+
+		full = r == -EAGAIN;
+		if (r && !full)
+			connection_cut(c);
+	}
+	turn_unlock(c->served);
+	if (full && !c->watches_twin)
+		(void)source_watch(server, &c->source, c->twin.fd, EPOLLOUT | EPOLLET);
+	else if (!full && c->watches_twin)
+		source_forget(server, c->twin.fd);
+	c->watches_twin = full;
+}
+
 void connection_hangs_up(struct connection *c)
 {
 	atomic_store_explicit(&c->hung_up, true, memory_order_relaxed);
@@ -387,6 +411,7 @@ void connection_serve(struct connection *c)
 	if (!c->started && start(c))
 		cut(c);
 	more = serve_some(c);
+	flush_twin(c);
 	unmute(c);
 	if (!connection_is_open(c))
 		connection_end(c);

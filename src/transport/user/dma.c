@@ -40,14 +40,20 @@ static bool forbids(const struct connection *c, const struct dma_wait *wait)
 		wait->iova + (wait->length - 1) >= c->mode_start);
 }
 
+/* Where DMA messages are sent. */
+static struct user_socket *socket_of(struct connection *c)
+{
+	return c->has_twin ? &c->twin : &c->main;
+}
+
 /* Turn lock held. Return: 0 it may be sent */
-static int check_send(const struct connection *c, const struct dma_wait *wait, bool ours)
+static int check_send(struct connection *c, const struct dma_wait *wait, bool ours)
 {
 	if (c->gone)
 		return -ECONNRESET;
 	if (forbids(c, wait) || (c->mode == DMA_POSTED && wait->to) || (ours && c->cancelled))
 		return -ECANCELED;
-	return c->main.unsent_bytes > SERVER_UNSENT_MAX ? -ENOBUFS : 0;
+	return socket_of(c)->unsent_bytes > SERVER_UNSENT_MAX ? -ENOBUFS : 0;
 }
 
 static uint16_t free_id(struct connection *c)
@@ -74,7 +80,7 @@ static int send_command(struct connection *c, struct dma_wait *wait, const void 
 
 	server_count(data ? &server->dma_writes : &server->dma_reads);
 	header.id = wait->id = free_id(c);
-	r = user_send(c->has_twin ? &c->twin : &c->main, &header, parts, data ? 2 : 1, NULL, 0);
+	r = user_send(socket_of(c), &header, parts, data ? 2 : 1, NULL, 0);
 	if (r)
 		connection_cut(c);
 	return r ? -ECONNRESET : 0;

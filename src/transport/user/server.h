@@ -162,6 +162,7 @@ struct connection {
 	struct identity *identity; /* or NULL */
 	bool closing; /* once what is unsent has gone */
 	bool watches_out; /* epoll tells when the client takes more */
+	bool watches_twin; /* likewise of the twin, which it tells nothing else of */
 	unsigned fds_max; /* the client's */
 	size_t transfer_max, dma_max; /* of both sides; of a DMA message */
 	unsigned depth;	   /* waits for DMA replies, one inside the other */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define MEMORY (512u << 10)
@@ -518,6 +520,36 @@ static void pins_are_written_back(void **state)
 	client_close(c);
 }
 
+/*
+ * What is written back while the client waits for something else, on its second socket, is more
+ * than that takes at once. The rest follows without anything else that happens.
+ */
+static void posted_writes_arrive(void **state)
+{
+	struct client *c = client_open(
+		0, true, "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}");
+	struct timeval limit = {.tv_sec = 5};
+	unsigned answered;
+
+	(void)state;
+	assert_int_equal(setsockopt(c->w.twin, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+	assert_int_equal(wire_unmap(&c->w, BASE, MEMORY), 0);
+	assert_int_equal(wire_map(&c->w, BASE, 4096, -1, 0), 0);
+	assert_int_equal(wire_map(&c->w, BASE + 4096, MEMORY - 4096, -1, 0), 0);
+	assert_int_equal(command(c, PROBE_PIN, BASE, MEMORY), 0);
+	answered = c->answered;
+	assert_int_equal(wire_unmap(&c->w, BASE, 4096), 0);
+	assert_int_equal(c->answered, answered);
+	while (c->answered < answered + 8) {
+		assert_int_equal(wire_receive(&c->w, c->w.twin), 0);
+		answer(c);
+	}
+	for (unsigned i = 4096; i < MEMORY; i++)
+		assert_int_equal(c->memory[i], 0x77);
+	assert_int_equal(rig_stats(&c->rig).cut_off, 0);
+	client_close(c);
+}
+
 /* A completion of the device's comes by itself, DMA and interrupt with it. */
 static void completions_send_messages(void **state)
 {
@@ -571,6 +603,7 @@ int main(void)
 		cmocka_unit_test(wrong_answers),
 		cmocka_unit_test(gone_meanwhile),
 		cmocka_unit_test(pins_are_written_back),
+		cmocka_unit_test(posted_writes_arrive),
 		cmocka_unit_test(completions_send_messages),
 	};
 
