@@ -170,6 +170,23 @@ void dma_set_mode(struct connection *c, enum dma_mode mode, uint64_t start, uint
 	turn_unlock(served);
 }
 
+void dma_settle(struct connection *c)
+{
+	struct pollfd out = {.fd = c->twin.fd, .events = POLLOUT};
+	int r;
+
+	/* On one socket the order says it all. */
+	if (!c->has_twin)
+		return;
+	do {
+		turn_lock(c->served);
+		r = c->gone ? 0 : user_flush(&c->twin);
+		if (r && r != -EAGAIN)
+			connection_cut(c);
+		turn_unlock(c->served);
+	} while (r == -EAGAIN && poll(&out, 1, (int)(MOMENT_NS / 1000000u)) == 1);
+}
+
 /* ---- reading for them ----------------------------------------------------------------------- */
 
 /* What is read while a reply is waited for. */

@@ -98,6 +98,7 @@ static int unmap(struct connection *c, struct unmapping *u)
 	dma_set_mode(c, DMA_POSTED, tally.start, tally.last);
 	r = unmap_range(space, u);
 	dma_set_mode(c, DMA_WAITED, 0, UINT64_MAX);
+	dma_settle(c);
 	if (!r)
 		c->mapped -= tally.bytes;
 	return r;

@@ -67,8 +67,10 @@ static int ask_device(struct connection *c, uint32_t flags, const struct user_me
 	if (stops)
 		dma_set_mode(c, DMA_POSTED, UINT64_MAX, 0);
 	r = vd_device_feature(c->served->device, flags, data, length, out, room);
-	if (stops)
+	if (stops) {
 		dma_set_mode(c, DMA_WAITED, 0, UINT64_MAX);
+		dma_settle(c);
+	}
 	return r;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -520,33 +521,80 @@ static void pins_are_written_back(void **state)
 	client_close(c);
 }
 
+/* A pin of all its memory, of which unmapping a page lets go: the rest of it is written back. */
+static struct client *client_unmapping(uint16_t *id)
+{
+	struct client *c = client_open(
+		0, true, "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}");
+	struct user_dma_unmap unmap = {.argsz = sizeof(unmap), .address = BASE, .size = 4096};
+	struct timeval limit = {.tv_sec = 5};
+
+	assert_int_equal(setsockopt(c->w.twin, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+	assert_int_equal(wire_unmap(&c->w, BASE, MEMORY), 0);
+	assert_int_equal(wire_map(&c->w, BASE, 4096, -1, 0), 0);
+	assert_int_equal(wire_map(&c->w, BASE + 4096, MEMORY - 4096, -1, 0), 0);
+	assert_int_equal(command(c, PROBE_PIN, BASE, MEMORY), 0);
+	c->answered = 0;
+	assert_int_equal(wire_send(&c->w, USER_DMA_UNMAP, 0, &unmap, sizeof(unmap), NULL, 0), 0);
+	*id = c->w.id;
+	return c;
+}
+
+static void check_written(struct client *c)
+{
+	assert_int_equal(c->answered, 8);
+	for (unsigned i = 4096; i < MEMORY; i++)
+		assert_int_equal(c->memory[i], 0x77);
+	assert_int_equal(rig_stats(&c->rig).cut_off, 0);
+}
+
 /*
  * What is written back while the client waits for something else, on its second socket, is more
  * than that takes at once. The rest follows without anything else that happens.
  */
 static void posted_writes_arrive(void **state)
 {
-	struct client *c = client_open(
-		0, true, "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}");
-	struct timeval limit = {.tv_sec = 5};
-	unsigned answered;
+	uint16_t id;
+	struct client *c = client_unmapping(&id);
 
 	(void)state;
-	assert_int_equal(setsockopt(c->w.twin, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
-	assert_int_equal(wire_unmap(&c->w, BASE, MEMORY), 0);
-	assert_int_equal(wire_map(&c->w, BASE, 4096, -1, 0), 0);
-	assert_int_equal(wire_map(&c->w, BASE + 4096, MEMORY - 4096, -1, 0), 0);
-	assert_int_equal(command(c, PROBE_PIN, BASE, MEMORY), 0);
-	answered = c->answered;
-	assert_int_equal(wire_unmap(&c->w, BASE, 4096), 0);
-	assert_int_equal(c->answered, answered);
-	while (c->answered < answered + 8) {
+	assert_int_equal(wire_receive(&c->w, c->w.fd), 0);
+	assert_int_equal(c->w.header.id, id);
+	while (c->answered < 8) {
 		assert_int_equal(wire_receive(&c->w, c->w.twin), 0);
 		answer(c);
 	}
-	for (unsigned i = 4096; i < MEMORY; i++)
-		assert_int_equal(c->memory[i], 0x77);
-	assert_int_equal(rig_stats(&c->rig).cut_off, 0);
+	check_written(c);
+	client_close(c);
+}
+
+/* Whoever reads both sockets finds all of it there when the reply comes. */
+static void posted_writes_come_first(void **state)
+{
+	const size_t all = 8 * (sizeof(struct user_header) + sizeof(struct user_dma_access)) +
+			   MEMORY - 4096;
+	size_t taken = 0;
+	int left;
+	uint16_t id;
+	struct client *c = client_unmapping(&id);
+	struct pollfd fds[2] = {{.fd = c->w.fd, .events = POLLIN},
+				{.fd = c->w.twin, .events = POLLIN}};
+
+	(void)state;
+	/* A reply that comes too early shall be seen. */
+	(void)poll(fds, 1, 10);
+	while (poll(fds, 2, 20000) > 0 && !fds[0].revents) {
+		assert_int_equal(wire_receive(&c->w, c->w.twin), 0);
+		taken += c->w.header.size;
+		answer(c);
+	}
+	assert_int_equal(ioctl(c->w.twin, FIONREAD, &left), 0);
+	assert_int_equal(taken + (size_t)left, all);
+	while (c->answered < 8) {
+		assert_int_equal(wire_receive(&c->w, c->w.twin), 0);
+		answer(c);
+	}
+	check_written(c);
 	client_close(c);
 }
 
@@ -604,6 +652,7 @@ int main(void)
 		cmocka_unit_test(gone_meanwhile),
 		cmocka_unit_test(pins_are_written_back),
 		cmocka_unit_test(posted_writes_arrive),
+		cmocka_unit_test(posted_writes_come_first),
 		cmocka_unit_test(completions_send_messages),
 	};
 
