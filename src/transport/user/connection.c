@@ -205,6 +205,33 @@ bool connection_is_open(struct connection *c)
 	return open;
 }
 
+int connection_unmap(struct served *served)
+{
+	int r = vd_dma_unmap_all(served->space, NULL);
+
+	while (!r && served->stuck) {
+		struct connection *c = served->stuck;
+
+		served->stuck = c->next_stuck;
+		source_put(&c->source);
+	}
+	return r;
+}
+
+/* A pin that stays may be written back any time: to memory that leads to the connection. */
+static void leave_stuck(struct connection *c)
+{
+	struct vd_user_server *server = c->served->server;
+
+	c->next_stuck = c->served->stuck;
+	c->served->stuck = c;
+	source_get(&c->source);
+	if (server->env->log)
+		server->env->log(server->env, VD_LOG_WARNING,
+				 "vfio-user: a device does not let go of the memory of a client "
+				 "that has gone");
+}
+
 /* Its memory and interrupts; the device stays as it is, or goes as well. */
 static void leave_device(struct connection *c)
 {
@@ -222,10 +249,8 @@ static void leave_device(struct connection *c)
 	migration_leave(served);
 	if (!c->export->served)
 		device_end(served);
-	else if (vd_dma_unmap_all(served->space, NULL) && served->server->env->log)
-		served->server->env->log(served->server->env, VD_LOG_WARNING,
-					 "vfio-user: a device does not let go of the memory of a "
-					 "client that has gone");
+	else if (connection_unmap(served))
+		leave_stuck(c);
 	served->client = NULL;
 	atomic_fetch_sub_explicit(&served->server->clients, 1, memory_order_relaxed);
 }

@@ -99,6 +99,9 @@ void device_end(struct served *served)
 		source_forget(server, served->unmask_fd);
 	served->poll_fd = served->unmask_fd = -1;
 	source_remove(server, &served->source);
+	/* If that fails they stay for good, as a pin does. */
+	if (served->stuck)
+		(void)connection_unmap(served);
 	vd_device_put(device);
 	if (served->space && served->retiring)
 		vd_dma_space_put(served->space);

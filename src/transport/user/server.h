@@ -122,6 +122,7 @@ struct served {
 
 	/* by who has the turn */
 	struct connection *client; /* who has introduced itself */
+	struct connection *stuck; /* those that have gone, and whose memory is still mapped */
 	int poll_fd, unmask_fd;	   /* as epoll knows them */
 	bool poll_armed;
 
@@ -147,6 +148,7 @@ struct connection {
 	struct vd_user_export *export;
 	struct served *served;
 	struct connection *next; /* server lock */
+	struct connection *next_stuck; /* by who has the turn */
 	bool introduced;	 /* likewise: @ready, for who has not the turn */
 	_Atomic bool hung_up;	 /* relaxed: written before the turn is asked for */
 
@@ -282,6 +284,8 @@ struct identity *identity_get(struct vd_user_server *server, const char *name);
 void identity_put(struct vd_user_server *server, struct identity *identity);
 /* connection_end() - everything of it goes: memory, interrupts, descriptors. Once. */
 void connection_end(struct connection *c);
+/* connection_unmap() - all memory of who was the device's client. Return: as vd_dma_unmap_all() */
+int connection_unmap(struct served *served);
 /* connection_cut() - nothing is sent or received any more; any thread, turn lock held */
 void connection_cut(struct connection *c);
 /* connection_cut_off() - likewise, as it did what is not allowed; no turn lock held */

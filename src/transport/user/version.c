@@ -211,7 +211,7 @@ static int claim_device(struct connection *c)
 	if (served->client)
 		return -EBUSY;
 	/* What a device has not let go of when its last client went. */
-	return vd_dma_unmap_all(served->space, NULL);
+	return connection_unmap(served);
 }
 
 static void introduce(struct connection *c)

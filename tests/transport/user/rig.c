@@ -37,7 +37,8 @@ static void probe_unpin_request(struct vd_dma_owner *owner, vd_iova start, uint6
 	(void)start;
 	(void)length;
 	atomic_fetch_add(&probe->unpin_requests, 1);
-	probe_unpin(probe);
+	if (!atomic_load(&probe->stubborn))
+		probe_unpin(probe);
 }
 
 static int probe_dma(struct probe *probe, bool write)
@@ -309,7 +310,8 @@ void rig_open(struct rig *rig, unsigned limit_ms)
 
 void rig_keep(struct rig *rig)
 {
-	struct vd_dma_config dma = {.env = &rig->test.env, .host = rig->host};
+	struct vd_dma_config dma = {.env = &rig->test.env, .host = rig->host,
+				    .pin_limit_ms = rig->pin_limit_ms};
 	struct vd_user_export_config config = {.path = rig->path, .fd = -1, .write_multiple = true};
 	struct vd_error error = {.text = ""};
 

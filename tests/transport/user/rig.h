@@ -46,6 +46,7 @@ struct probe {
 	bool pinned, pinning, unpinning;
 	bool inside; /* a command is */
 	int event;   /* of a poll */
+	_Atomic bool stubborn; /* does not unpin when asked to */
 	_Atomic unsigned resets, polls, unpin_requests;
 	_Atomic unsigned *released; /* raised */
 };
@@ -64,6 +65,7 @@ struct rig {
 	pthread_t threads[RIG_THREADS_MAX];
 	unsigned thread_count;
 	bool yields;
+	unsigned pin_limit_ms;
 	struct vd_dma_space *space; /* of the device that is kept, if any */
 	struct probe *probe;	    /* likewise; else the one made last */
 	_Atomic unsigned released;

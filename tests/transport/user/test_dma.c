@@ -6,6 +6,7 @@
 #include "rig.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -598,6 +599,32 @@ static void posted_writes_come_first(void **state)
 	client_close(c);
 }
 
+/* A device that does not let go in time may write back long after its client has gone. */
+static void pins_outlive_clients(void **state)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	(void)state;
+	assert_non_null(c);
+	rig_open(&c->rig, 0);
+	c->rig.yields = true;
+	c->rig.pin_limit_ms = 20;
+	rig_keep(&c->rig);
+	rig_run(&c->rig, 1);
+	introduce(c, NULL);
+	assert_int_equal(command(c, PROBE_PIN, BASE + 4096, 8192), 0);
+	atomic_store(&c->rig.probe->stubborn, true);
+	wire_close(&c->w);
+	while (rig_stats(&c->rig).clients)
+		sched_yield();
+	c->rig.probe->pinned = false;
+	assert_int_equal(vd_dma_unpin(&c->rig.probe->pin), -ECONNRESET);
+	assert_int_equal(rig_stats(&c->rig).dma_failed, 1);
+	introduce(c, NULL);
+	assert_int_equal(command(c, PROBE_READ, BASE, 4096), 0);
+	client_close(c);
+}
+
 /* A completion of the device's comes by itself, DMA and interrupt with it. */
 static void completions_send_messages(void **state)
 {
@@ -651,6 +678,7 @@ int main(void)
 		cmocka_unit_test(wrong_answers),
 		cmocka_unit_test(gone_meanwhile),
 		cmocka_unit_test(pins_are_written_back),
+		cmocka_unit_test(pins_outlive_clients),
 		cmocka_unit_test(posted_writes_arrive),
 		cmocka_unit_test(posted_writes_come_first),
 		cmocka_unit_test(completions_send_messages),
