@@ -99,8 +99,8 @@ void device_end(struct served *served)
 		source_forget(server, served->unmask_fd);
 	served->poll_fd = served->unmask_fd = -1;
 	source_remove(server, &served->source);
-	/* If that fails they stay for good, as a pin does. */
-	if (served->stuck)
+	/* If that fails they stay for good, as a pin does. A late event finds no space. */
+	if (served->stuck && served->space)
 		(void)connection_unmap(served);
 	vd_device_put(device);
 	if (served->space && served->retiring)
