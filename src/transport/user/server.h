@@ -355,7 +355,7 @@ extern const struct vd_dma_remote_ops dma_remote_ops; /* the context is the conn
 void dma_set_mode(struct connection *c, enum dma_mode mode, uint64_t start, uint64_t last);
 /*
  * dma_settle() - before a reply that says that nothing more comes: have the client take what was
- * posted. It gets a moment for each piece; what it leaves then follows the reply. No turn lock held.
+ * posted. It gets a moment for each piece; what it leaves follows the reply. No turn lock held.
  */
 void dma_settle(struct connection *c);
 /* dma_deliver() - a reply, to who waits for it, if anybody still does */
