@@ -7,10 +7,11 @@
 
 #include <viaduct/iommu.h>
 
-/* Most tests of this floor are built twice: what is answered is the same in both modes. */
-#ifndef DMA_MODE
-#define DMA_MODE VD_DMA_MEDIATED
-#endif
+/* Most tests of this floor are run twice: what is answered is the same in both modes. */
+static inline enum vd_dma_mode dma_mode(void)
+{
+	return getenv("VD_TEST_ASSIGNED") ? VD_DMA_ASSIGNED : VD_DMA_MEDIATED;
+}
 
 struct dma_fixture {
 	struct fixture base;
@@ -20,7 +21,7 @@ struct dma_fixture {
 static inline struct vd_dma_space *make_space(struct fixture *f, uint64_t pin_limit_ms)
 {
 	struct vd_dma_config config = {.env = f->env, .host = f->host,
-				       .pin_limit_ms = pin_limit_ms, .mode = DMA_MODE};
+				       .pin_limit_ms = pin_limit_ms, .mode = dma_mode()};
 	struct vd_dma_space *space = NULL;
 	struct vd_error error = {.text = ""};
 

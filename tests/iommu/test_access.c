@@ -186,7 +186,7 @@ static void test_translate(void **state)
 	assert_int_equal(vd_dma_translate(f.space, (vd_iova){0x11004}, VD_READ, &pointer, &run), 0);
 	assert_ptr_equal(pointer, object_byte(&f.base, f.base.ram, 9 * PAGE + 4));
 	/* the object goes on, the map does not; a leaf ends before */
-	assert_int_equal(run, DMA_MODE == VD_DMA_ASSIGNED ? PAGE - 4 : 3 * PAGE - 4);
+	assert_int_equal(run, dma_mode() == VD_DMA_ASSIGNED ? PAGE - 4 : 3 * PAGE - 4);
 	assert_int_equal(vd_dma_translate(f.space, (vd_iova){0x11004}, VD_WRITE, &pointer, &run),
 			 -EFAULT);
 	assert_int_equal(vd_dma_translate(f.space, (vd_iova){0x14000}, VD_READ, &pointer, &run),

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What only a space with I/O page tables has: entries, an IOTLB, accessed and dirty bits. */
-#define DMA_MODE VD_DMA_ASSIGNED
 #include "fixture.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -526,5 +525,6 @@ int main(void)
 		cmocka_unit_test(test_watched_later),
 	};
 
+	setenv("VD_TEST_ASSIGNED", "1", 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -336,7 +336,7 @@ static void test_no_memory(void **state)
 	put(&t, 3 * PAGE, 1);
 	test_env_fail(&t.f.base.test, 0, 0);
 	/* That was the memory of an I/O page table, which is done without. */
-	assert_int_equal(take(t.f.space), DMA_MODE == VD_DMA_ASSIGNED ? 1 << 3 : UINT32_MAX);
+	assert_int_equal(take(t.f.space), dma_mode() == VD_DMA_ASSIGNED ? 1 << 3 : UINT32_MAX);
 	assert_int_equal(take(t.f.space), 0);
 	put(&t, 3 * PAGE, 1);
 	assert_int_equal(take(t.f.space), 1 << 3);

@@ -14,7 +14,7 @@ struct mixed {
 static void mixed_open(struct mixed *m, uint64_t pin_limit_ms, uint64_t bounce_limit)
 {
 	struct vd_dma_config config = {.pin_limit_ms = pin_limit_ms, .bounce_limit = bounce_limit,
-				       .mode = DMA_MODE};
+				       .mode = dma_mode()};
 	struct vd_error error = {.text = ""};
 
 	fixture_open(&m->f.base);

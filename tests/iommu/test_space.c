@@ -339,7 +339,7 @@ static void test_larger_pages(void **state)
 	(void)state;
 	fixture_open(&f.base);
 	config = (struct vd_dma_config){.env = f.base.env, .host = f.base.host, .page_shift = 16,
-					.mode = DMA_MODE};
+					.mode = dma_mode()};
 	assert_int_equal(vd_dma_space_create(&config, &f.space, NULL), 0);
 	assert_int_equal(dma_map(&f, 0, PAGE, 0, VD_READ), -EINVAL);
 	assert_int_equal(dma_map(&f, PAGE, 16 * PAGE, 0, VD_READ), -EINVAL);

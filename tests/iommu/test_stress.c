@@ -378,7 +378,7 @@ static void test_unmap_waits_for_guards(void **state)
 static void test_reports_wait_for_guards(void **state)
 {
 	struct guarded *g = calloc(1, sizeof(*g));
-	bool assigned = DMA_MODE == VD_DMA_ASSIGNED;
+	bool assigned = dma_mode() == VD_DMA_ASSIGNED;
 	pthread_t thread;
 	uint8_t bits;
 
@@ -520,7 +520,7 @@ static void store_word(struct worker *w, uint64_t iova, uint32_t value)
 			sched_yield(); /* so that a report comes between the walk and the store */
 			vd_guest_store32(pointer, value);
 			/* With I/O page tables the walk has. */
-			if (DMA_MODE == VD_DMA_MEDIATED)
+			if (dma_mode() == VD_DMA_MEDIATED)
 				vd_dma_mark_dirty(space, (vd_iova){iova}, sizeof(value));
 		}
 		vd_dma_guard_leave(space);
