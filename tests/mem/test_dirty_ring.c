@@ -7,7 +7,7 @@
 #define PAGES 96u /* more than the ring holds */
 #define OPERATIONS 10000u
 
-static unsigned told;
+static _Atomic unsigned told; /* any thread that stores may be told */
 
 static void tell(void *context)
 {

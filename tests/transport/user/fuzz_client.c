@@ -5,7 +5,7 @@
  * nor leaks. The server runs where the client waits for it, and time passes when there is nothing
  * to wait for, so that an input does the same each time. The normal test runs it over a fixed
  * pseudo-random corpus and over tests/fuzz/client.ar (test_client_fuzz.c); `tools/fuzz client`
- * searches on. Link with --wrap=ppoll.
+ * searches on. Link with --wrap=ppoll,--wrap=nanosleep.
  */
 #include "fuzz_client.h"
 
@@ -201,6 +201,16 @@ int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 	if (!r)
 		now += (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec;
 	return r;
+}
+
+int __wrap_nanosleep(const struct timespec *length, struct timespec *left);
+
+/* The clock is the test's: no time is lost. */
+int __wrap_nanosleep(const struct timespec *length, struct timespec *left)
+{
+	(void)left;
+	now += (uint64_t)length->tv_sec * 1000000000u + (uint64_t)length->tv_nsec;
+	return 0;
 }
 
 void fuzz_client_end(void)
