@@ -32,17 +32,11 @@ static const struct vd_mmu_format *const test_formats[] = {
 
 #define TEST_FORMATS (sizeof(test_formats) / sizeof(test_formats[0]))
 
-/*
- * Random operations of a suite, over all its formats: more of them in the nightly run, fewer where
- * each takes ten times as long.
- */
+/* Random operations of a suite, over all its formats: more of them in the nightly run. */
 static inline unsigned test_operations(unsigned usual, unsigned nightly)
 {
 	const char *set = getenv("VIADUCT_NIGHTLY");
 
-#ifdef __SANITIZE_ADDRESS__
-	usual = (usual + 3) / 4;
-#endif
 	return set && *set == '1' ? nightly : usual;
 }
 

@@ -411,7 +411,11 @@ static void (*const operations[])(struct model *m) = {
 
 static unsigned operations_wanted(void)
 {
+#ifdef __SANITIZE_ADDRESS__
+	return test_operations(2500, 1000000); /* each takes ten times as long */
+#else
 	return test_operations(10000, 1000000);
+#endif
 }
 
 static void model_open(struct model *m, const struct vd_mmu_format *format, unsigned level)
